@@ -1,0 +1,160 @@
+"""Builds the page out of its tabs and serves it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import webbrowser
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import gradio as gr
+
+from app.components import ASSETS, View
+from app.context import AppContext
+from app import jumps
+from app.header import header
+from app.server import make_server, new_key
+from app.session import KINDS, QUICK, Session, clicked, polite
+from app.settings import USUAL_PORT, Settings, free_port
+from app.tabs import browse, curate, explain, imagine, setup
+from app.tabs import map as map_tab
+
+log = logging.getLogger(__name__)
+
+NAME = "Longtail"
+TABS: tuple[ModuleType, ...] = (browse, imagine, explain, map_tab, curate, setup)
+_SYSTEM_FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
+_MONO_FONT = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+
+def build(ctx: AppContext) -> gr.Blocks:
+    """The whole page: all tabs are built, then all are wired."""
+    with gr.Blocks(title=f"{NAME} — find the blind spots of a classifier", analytics_enabled=False, fill_width=True) as page:
+        top = View(elem_id="header")
+        states = {name: gr.State(value) for name, value in (("sample", ""), ("sources", []), ("explained", []), ("run", ""), ("seen", -1))}
+        head_key = gr.State("")
+        widgets: dict[str, SimpleNamespace] = {}
+        with gr.Tabs(elem_id="tabs", selected=browse.ID) as tabs:
+            for tab in TABS:
+                with gr.Tab(tab.TITLE, id=tab.ID, elem_id=f"tab-{tab.ID}") as shell:
+                    widgets[tab.ID] = tab.build(ctx)
+                    widgets[tab.ID].tab = shell
+        session = Session(tabs=tabs, beats={kind: gr.State("") for kind in KINDS}, **states)
+        for tab in TABS:
+            tab.wire(ctx, session, widgets)
+        jumps.wire(ctx, session, widgets)
+        _follow(ctx, page, session, widgets, top, head_key)
+    return page
+
+
+def _follow(
+    ctx: AppContext, page: gr.Blocks, session: Session, widgets: dict[str, SimpleNamespace], top: View, head_key: gr.State
+) -> None:
+    """The header, and the tabs' refresh whenever a job has changed the workspace."""
+
+    @polite
+    def tick(values: dict[Any, Any]) -> Any:
+        value, now = header(ctx)
+        beats = {session.beats[kind]: ctx.beat(kind) for kind in KINDS}
+        changed = {state: beat for state, beat in beats.items() if values[state] != beat}
+        if now != values[head_key]:
+            changed |= {top: value, head_key: now}
+        if ctx.revision != values[session.seen]:
+            changed[session.seen] = ctx.revision
+        return changed or gr.skip()
+
+    @polite
+    def act(event: gr.EventData) -> Any:
+        data = clicked(event)
+        if data.get("name") == "cancel":
+            ctx.jobs.cancel(str(data.get("job")))
+            return gr.skip()
+        wanted = str(data.get("tab"))
+        return gr.Tabs(selected=wanted) if wanted in widgets else gr.skip()
+
+    states = [head_key, session.seen, *session.beats.values()]
+    timer = gr.Timer(0.8)
+    timer.tick(tick, set(states), [top, *states], **QUICK)
+    page.load(tick, set(states), [top, *states], **QUICK)
+    top.act(act, None, session.tabs, **QUICK)
+    for w in widgets.values():
+        if hasattr(w, "refresh"):
+            session.seen.change(w.refresh, w.refresh_inputs, w.refresh_outputs, **QUICK)
+
+
+def theme() -> gr.themes.Base:
+    """Quiet greys, one blue, the system's own letters: nothing is fetched."""
+    made = gr.themes.Base(
+        primary_hue=gr.themes.colors.blue,
+        neutral_hue=gr.themes.colors.slate,
+        radius_size=gr.themes.sizes.radius_md,
+        spacing_size=gr.themes.sizes.spacing_sm,
+        text_size=gr.themes.sizes.text_sm,
+        font=_SYSTEM_FONT,
+        font_mono=_MONO_FONT,
+    )
+    return made
+
+
+def mount(ctx: AppContext, *, port: int, key: str = "") -> Any:
+    """The web application with the page on it."""
+    page = build(ctx).queue(default_concurrency_limit=4, api_open=False)
+    return gr.mount_gradio_app(
+        make_server(ctx, key=key),
+        page,
+        path="/",
+        server_name=ctx.settings.host,
+        server_port=port,
+        allowed_paths=[],
+        max_file_size=f"{ctx.settings.upload_mb}mb",
+        show_error=False,
+        enable_monitoring=False,
+        run_history=False,
+        footer_links=[],
+        theme=theme(),
+        css_paths=[ASSETS / "css" / "page.css"],
+        head='<meta name="viewport" content="width=device-width, initial-scale=1">',
+        favicon_path=str(ASSETS / "icon.png") if (ASSETS / "icon.png").exists() else None,
+    )
+
+
+def serve(settings: Settings) -> int:
+    """Serve until interrupted; returns the exit status."""
+    import uvicorn
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    port = free_port(settings.host, settings.port)
+    ctx = AppContext(settings)
+    key = "" if settings.local else new_key()
+    server = mount(ctx, port=port, key=key)
+    ctx.start()
+    if settings.port not in (0, port):
+        print(f"Port {settings.port} is taken; using {port} instead.")
+    shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    address = f"http://{shown}:{port}/" + (f"?key={key}" if key else "")
+    print(f"{NAME} is at {address}\nThe workspace is {settings.workspace}. Stop with Ctrl+C.", flush=True)
+    if settings.share:
+        _share(port, key)
+    if settings.browser:
+        threading.Timer(1.0, webbrowser.open, [address]).start()
+    uvicorn.run(server, host=settings.host, port=port, log_level="warning", access_log=False)
+    return 0
+
+
+def _share(port: int, key: str) -> None:
+    """A public link through Gradio's tunnel; the key in it keeps others out."""
+    import secrets
+
+    from gradio.networking import setup_tunnel
+
+    try:
+        link = setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
+        print(f"Public link: {link}/?key={key}", flush=True)
+    except Exception as error:  # a tunnel can fail in many ways; the local page works on
+        print(f"No public link could be made: {error}", file=sys.stderr)
+
+
+__all__ = ["USUAL_PORT", "build", "mount", "serve"]

@@ -1,0 +1,82 @@
+"""The state of one page: ids only. And the handlers' common manners."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import html
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from ltg_core.errors import LtgError
+
+log = logging.getLogger(__name__)
+
+KINDS = ("generate", "explain", "map", "export", "setup")
+"""Kinds of jobs that a tab follows."""
+QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
+"""For cheap handlers: nothing flickers, and one user does not wait for another."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """Gradio's state components of a page, shared by its tabs.
+
+    Attributes:
+        tabs: To change the tab.
+        sample: Id of the selected sample.
+        sources: Ids of the real samples that Imagine starts from.
+        explained: Ids that Explain shows.
+        run: Id of the generation that Imagine shows.
+        seen: Revision of the workspace that the page shows.
+        beats: By kind of job, what the page has seen of the newest one; a tab redraws when it changes.
+    """
+
+    tabs: gr.Tabs
+    sample: gr.State
+    sources: gr.State
+    explained: gr.State
+    run: gr.State
+    seen: gr.State
+    beats: dict[str, gr.State]
+
+
+def polite(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler whose errors become a message that says what to do; the page keeps what it shows."""
+
+    @functools.wraps(handler)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except LtgError as error:
+            gr.Warning(message(error), title="That did not work", duration=12)
+        except gr.Error:
+            raise
+        except Exception as error:  # the user gets one sentence, the log gets the rest
+            log.exception("%s failed", handler.__name__)
+            gr.Warning(message(error), title="Something went wrong", duration=12)
+        return gr.skip()
+
+    return wrapped
+
+
+def message(error: Exception) -> str:
+    """An error for a toast: first letter large, no markup."""
+    text = str(error).strip() or type(error).__name__
+    return html.escape(text[:1].upper() + text[1:])
+
+
+def clicked(event: gr.EventData) -> dict[str, Any]:
+    """What a component sent along, always a dictionary."""
+    data = event._data
+    return data if isinstance(data, dict) else {}
+
+
+def text_ids(value: Any, limit: int = 100_000) -> list[str]:
+    """A list of ids from the browser, or none of it: only short alphanumeric strings pass."""
+    if not isinstance(value, list):
+        return []
+    return [one for one in value[:limit] if isinstance(one, str) and one.isalnum() and len(one) <= 64]

@@ -1,0 +1,178 @@
+"""What the command line says about the page. No heavy import, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+USUAL_PORT = 7860
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+_EPILOG = """\
+Without arguments the bundled demo is opened: a road-sign classifier with blind spots, its data and a generator.
+
+  python app.py                                       the demo
+  python app.py photos/ --model net.safetensors       your images and your classifier
+  python app.py photos.zip --model net.pth --arch timm:resnet18 --labels labels.txt
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How this process serves.
+
+    Attributes:
+        data: Folder, zip, Parquet or CSV file to import, or None.
+        model: Weight file of the classifier, or None.
+        arch: Its architecture, or None where a card lies beside the file.
+        labels: Text file with one class a line, or JSON list; or None.
+        generator: Folder of a diffusion model, or None.
+        workspace: Folder that holds everything.
+        host: Address to listen on.
+        port: Wanted port; 0 for any.
+        browser: Whether to open one.
+        share: Whether to open a public link (needs the network).
+        upload_mb: Largest upload.
+        demo: Folder of the bundled demo, or None for the usual one.
+    """
+
+    data: Path | None = None
+    model: Path | None = None
+    arch: str | None = None
+    labels: Path | None = None
+    generator: Path | None = None
+    workspace: Path = Path("workspace/demo")
+    host: str = "127.0.0.1"
+    port: int = USUAL_PORT
+    browser: bool = True
+    share: bool = False
+    upload_mb: int = 2048
+    demo: Path | None = None
+
+    @property
+    def wants_demo(self) -> bool:
+        """Whether nothing of the user's own was named."""
+        return self.data is None and self.model is None and self.generator is None
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach the page."""
+        return self.host in LOCAL_HOSTS and not self.share
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="app.py",
+        description="Find, generate, explain and repair the blind spots of an image classifier.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = made.add_argument
+    add("data", nargs="?", type=Path, metavar="DATA", help="folder of class folders, zip of one, Parquet, CSV or JSONL")
+    add("--model", type=Path, metavar="FILE", help="classifier: safetensors or weights-only state dict")
+    add("--arch", metavar="NAME", help="its architecture, e.g. timm:resnet18 (not needed beside a JSON card)")
+    add("--labels", type=Path, metavar="FILE", help="class names in the order of the outputs: one a line, or JSON")
+    add("--generator", type=Path, metavar="DIR", help="folder of a text-to-image diffusion model (diffusers layout)")
+    add("--workspace", type=Path, metavar="DIR", help="where results are kept (default: workspace/<name of DATA>)")
+    add("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    add("--port", type=int, default=USUAL_PORT, help=f"port (default: {USUAL_PORT}, or a free one if that is taken)")
+    add("--no-browser", action="store_true", help="do not open a browser")
+    add("--share", action="store_true", help="open a public link, guarded by a key (needs the network)")
+    add("--max-upload-mb", type=int, default=2048, metavar="MB", help="largest upload (default: 2048)")
+    return made
+
+
+def parse(arguments: Sequence[str]) -> Settings:
+    """Settings from the command line; wrong ones end the program with a message."""
+    made = parser()
+    given = made.parse_args(arguments)
+    for name in ("data", "model", "labels", "generator"):
+        path = getattr(given, name)
+        if path is not None and not path.exists():
+            made.error(f"{name}: '{path}' does not exist")
+    if not 0 <= given.port < 65536:
+        made.error(f"--port: {given.port} is no port; give 0 to 65535")
+    if given.max_upload_mb < 1:
+        made.error("--max-upload-mb: give at least 1")
+    demo = os.environ.get("LTG_DEMO_DIR")
+    return Settings(
+        data=given.data,
+        model=given.model,
+        arch=given.arch,
+        labels=given.labels,
+        generator=given.generator,
+        workspace=given.workspace or Path("workspace") / _name(given),
+        host=given.host,
+        port=given.port,
+        browser=not given.no_browser,
+        share=given.share,
+        upload_mb=given.max_upload_mb,
+        demo=Path(demo) if demo else None,
+    )
+
+
+def read_labels(path: Path) -> list[str]:
+    """Class names from a text file; see ``labels_from_text``.
+
+    Raises:
+        InputError: The file is no text or holds no names.
+    """
+    from ltg_core.errors import InputError
+
+    try:
+        return labels_from_text(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the labels in '{path.name}' cannot be read as text: {error}") from error
+
+
+def labels_from_text(text: str) -> list[str]:
+    """Class names: one a line, a JSON list, or ``{"0": name, ...}``.
+
+    Raises:
+        InputError: Broken JSON, or no names.
+    """
+    from ltg_core.errors import InputError
+
+    found: list[object] = [line.strip() for line in text.splitlines() if line.strip()]
+    if text.strip()[:1] in ("[", "{"):
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"the class names look like JSON and are not: {error}") from error
+        if isinstance(value, dict):
+            value = [value[key] for key in sorted(value, key=lambda k: (len(k), k) if k.isdigit() else (99, k))]
+        found = list(value)
+    elif len(found) == 1 and "," in str(found[0]):
+        found = [one.strip() for one in str(found[0]).split(",") if one.strip()]
+    if not found:
+        raise InputError("there are no class names; give one a line, in the order of the classifier's outputs")
+    return [str(one) for one in found]
+
+
+def free_port(host: str, wanted: int) -> int:
+    """The wanted port, or a free one if it is taken."""
+    for port in (wanted, 0):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                if port == 0:
+                    raise
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError("no free port")
+
+
+def _name(given: argparse.Namespace) -> str:
+    named = given.data or given.model or given.generator
+    if named is None:
+        return "demo"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", named.resolve().stem).strip("-.") or "mine"

@@ -1,0 +1,1 @@
+"""One file a tab; each has TITLE, ID, build and wire."""

@@ -1,0 +1,260 @@
+"""``make bench-demo``: gates of the demo's models, AUROC of the signals, arms of guided generation; resumable.
+
+Ground truth (the planted cells) and the oracles are read here and nowhere that discovers anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.measure import ROOT, auroc, aupr, call_costs, machine, read_json, write_json
+from ltg_core.demo.build import BuildSettings, World
+from ltg_core.demo.data import Split
+from ltg_core.demo.plan import PLANTED, planted
+from ltg_core.demo.world import CLASSES, CONDITIONS, prompt
+from ltg_core.generators.base import in_chunks
+from ltg_core.generators.judge import find_judge
+from ltg_core.generators.loading import load_generator
+from ltg_core.guidance.engine import GenerateRequest, Target, from_uint8, generate_images
+from ltg_core.guidance.settings import PRESETS, Guidance
+from ltg_core.guidance.validity import examine
+from ltg_core.jobs import CancelToken, no_progress
+from ltg_core.models.loaders import load_classifier
+from ltg_core.signals.head import HeadSettings
+from ltg_core.signals.reference import Reference, fit_reference, score_all
+from ltg_core.types import Outputs
+
+ASSETS = ROOT / "assets" / "demo"
+BASE = Guidance(climb="none")
+CLIMB_FREE = dataclasses.replace(PRESETS["explore"], search="none")
+ARMS: dict[str, Guidance] = {
+    "unguided": PRESETS["unguided"],
+    "default (search and climb)": PRESETS["explore"],
+    "search only: lookahead": BASE,
+    "search only: lookahead, guide heads": dataclasses.replace(BASE, search_group="guide"),
+    "search only: lookahead, no augmentations": dataclasses.replace(BASE, augment=False),
+    "search only: lookahead, entropy": dataclasses.replace(BASE, signal="entropy"),
+    "search only: halving": dataclasses.replace(BASE, search="halving", candidates=8),
+    "search only: particles": dataclasses.replace(BASE, search="particles", candidates=4),
+    "gradient only: denoiser-free": CLIMB_FREE,
+    "gradient only: denoiser-free, weight 4": dataclasses.replace(CLIMB_FREE, weight=4.0, target=100.0),
+    "gradient only: through the denoiser": PRESETS["gradient through the denoiser"],
+    "feedback-guided, entropy": PRESETS["feedback-guided"],
+    "best of n, equal compute": dataclasses.replace(BASE, search="best of n", candidates=4),
+}
+
+
+class Oracles:
+    """The independent judges, for evaluation."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sign = load_classifier(folder / "sign.safetensors")
+        self.condition = load_classifier(folder / "condition.safetensors")
+
+    def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted class (N,) and probability of every condition (N, 10) of uint8 images (N, H, W, 3)."""
+        x = from_uint8(images)
+        return (
+            self.sign.outputs(x).logits.argmax(dim=1).numpy(),
+            self.condition.outputs(x).logits.sigmoid().numpy(),
+        )
+
+
+def names_of(row: np.ndarray) -> tuple[str, ...]:
+    """Conditions that an image shows: those above one half, or the most likely one."""
+    found = tuple(c for c, p in zip(CONDITIONS, row, strict=True) if p > 0.5)
+    return found or (CONDITIONS[int(row.argmax())],)
+
+
+def gates(bench: Bench) -> dict[str, Any]:
+    """Class and condition agreement of 1,000 unguided samples, and what the plain prompt yields."""
+    cells = [(sign, condition) for sign in CLASSES for condition in CONDITIONS] * 10
+    named = bench.sample([prompt(s, (c,)) for s, c in cells], [CLASSES.index(s) for s, _ in cells], 50_000)
+    signs, conditions = bench.oracles.read(named)
+    right = np.array([CLASSES[i] == s for i, (s, _) in zip(signs, cells, strict=True)])
+    shown = np.array([c in names_of(row) for row, (_, c) in zip(conditions, cells, strict=True)])
+    plain_labels = [i for i in range(len(CLASSES)) for _ in range(100)]
+    plain = bench.sample([prompt(CLASSES[i]) for i in plain_labels], plain_labels, 60_000)
+    signs_plain, conditions_plain = bench.oracles.read(plain)
+    share = {c: 0 for c in CONDITIONS}
+    for row in conditions_plain:
+        for name in names_of(row):
+            share[name] += 1
+    return {
+        "class_agreement_named": float(right.mean()),
+        "condition_agreement_named": float(shown.mean()),
+        "condition_agreement_by_condition": {
+            c: float(shown[[k == c for _, k in cells]].mean()) for c in CONDITIONS
+        },
+        "class_agreement_plain": float((signs_plain == np.array(plain_labels)).mean()),
+        "plain_condition_share": {c: n / len(plain) for c, n in share.items()},
+        "autoencoder_psnr_db": bench.psnr(),
+    }
+
+
+class Bench:
+    """The demo's models, loaded once."""
+
+    def __init__(self, work: Path) -> None:
+        self.generator = load_generator(ASSETS / "generator")
+        self.classifier = load_classifier(ASSETS / "classifier.safetensors")
+        judge = find_judge(ASSETS / "generator", self.classifier.labels)
+        self.oracles = Oracles(ASSETS / "oracles")
+        self.world = World(work / "images", BuildSettings(), no_progress, CancelToken())
+        self.target = Target(self.classifier, self.reference(), judge)
+
+    def reference(self, head_seed: int = 0) -> Reference:
+        """Head and statistics fitted as the app does: on the bundled training pictures, percentiles on validation."""
+        settings = BuildSettings()
+        train, val = self.world.train(), self.world.val()
+        n, m = settings.bundled_train, settings.bundled_val
+        return fit_reference(
+            self.outputs(train.images[:n]),
+            torch.from_numpy(train.signs[:n]),
+            self.outputs(val.images[:m]),
+            torch.from_numpy(val.signs[:m]),
+            len(CLASSES),
+            HeadSettings(),
+            generator=torch.Generator().manual_seed(head_seed),
+            model_hash=self.classifier.hash,
+        )
+
+    def outputs(self, images: np.ndarray) -> Outputs:
+        """Of uint8 images (N, 3, H, W)."""
+        return self.classifier.outputs(torch.from_numpy(images).float() / 255, batch_size=256)
+
+    def sample(self, prompts: list[str], labels: list[int], first_seed: int) -> np.ndarray:
+        """Unguided images."""
+        parts = []
+        for start in range(0, len(prompts), 64):
+            rows = slice(start, start + 64)
+            request = GenerateRequest(
+                tuple(prompts[rows]), tuple(labels[rows]), tuple(range(first_seed + start, first_seed + start + len(prompts[rows])))
+            )
+            parts.append(generate_images(self.generator, self.target, PRESETS["unguided"], request).images)
+        return np.concatenate(parts)
+
+    def psnr(self) -> float:
+        """Autoencoder on test pictures, dB."""
+        x = torch.from_numpy(self.world.test().images[:500]).float() / 255
+        with torch.no_grad():
+            y = in_chunks(self.generator.decode, self.generator.encode(x)).clamp(0, 1)
+        return float((-10 * torch.log10((x - y).square().mean(dim=(1, 2, 3)))).mean())
+
+    def scores(self, split: Split) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """All signals on a split, whether the classifier errs, whether the cell is planted."""
+        out = self.outputs(split.images)
+        predicted = out.logits.argmax(dim=1)
+        values = score_all(out, self.target.reference, predicted)
+        wrong = (predicted.numpy() != split.signs)
+        hidden = np.array([planted(CLASSES[s], c) for s, c in zip(split.signs, split.conditions, strict=True)])
+        return {name: v.numpy() for name, v in values.items()}, wrong, hidden
+
+
+def signals(bench: Bench, split: Split) -> dict[str, Any]:
+    """AUROC and AUPR of every signal at finding planted cells and errors."""
+    values, wrong, hidden = bench.scores(split)
+    rng = np.random.default_rng(0)
+    rows: dict[str, Any] = {}
+    for name, v in values.items():
+        draws = []
+        for _ in range(200):
+            i = rng.integers(len(v), size=len(v))
+            draws.append((auroc(v[i], hidden[i]), auroc(v[i], wrong[i])))
+        low, high = np.percentile(draws, 2.5, axis=0), np.percentile(draws, 97.5, axis=0)
+        rows[name] = {
+            "auroc_planted": [auroc(v, hidden), float(low[0]), float(high[0])],
+            "auroc_errors": [auroc(v, wrong), float(low[1]), float(high[1])],
+            "aupr_planted": aupr(v, hidden),
+            "aupr_errors": aupr(v, wrong),
+        }
+    cells = {}
+    for sign, names in PLANTED.items():
+        for name in names:
+            mask = np.array([CLASSES[s] == sign and name in c for s, c in zip(split.signs, split.conditions, strict=True)])
+            cells[f"{sign} / {name}"] = {"n": int(mask.sum()), "accuracy": float(1 - wrong[mask].mean())}
+    return {
+        "n": len(wrong),
+        "accuracy_seen": float(1 - wrong[~hidden].mean()),
+        "accuracy_unseen": float(1 - wrong[hidden].mean()),
+        "cells": cells,
+        "signals": rows,
+    }
+
+
+def run_arm(bench: Bench, guidance: Guidance, seed: int, per_class: int) -> dict[str, Any]:
+    """One arm, one seed: every class equally often, prompt without a condition."""
+    labels = [i for i in range(len(CLASSES)) for _ in range(per_class)]
+    seeds = [1_000_000 * (seed + 1) + i for i in range(len(labels))]
+    rows: list[dict[str, Any]] = []
+    calls: dict[str, int] = {}
+    started = time.process_time()
+    for start in range(0, len(labels), 16):
+        part = slice(start, start + 16)
+        request = GenerateRequest(
+            tuple(prompt(CLASSES[i]) for i in labels[part]), tuple(labels[part]), tuple(seeds[part])
+        )
+        result = generate_images(bench.generator, bench.target, guidance, request, controls=False)
+        for name, n in result.calls.items():
+            calls[name] = calls.get(name, 0) + n
+        found = examine(bench.generator, bench.target, guidance.signal, result.images, torch.tensor(labels[part]))
+        signs, conditions = bench.oracles.read(result.images)
+        predicted = bench.classifier.outputs(from_uint8(result.images)).logits.argmax(dim=1).numpy()
+        for i, label in enumerate(labels[part]):
+            rows.append(
+                {
+                    "label": label,
+                    "on_class": bool(signs[i] == label),
+                    "planted": planted(CLASSES[label], names_of(conditions[i])),
+                    "condition": CONDITIONS[int(conditions[i].argmax())],
+                    "wrong": bool(predicted[i] != label),
+                    "believed": found[i].believed,
+                    "survival": found[i].survival,
+                    "percentile": float(result.percentile[i]),
+                }
+            )
+    return {"rows": rows, "calls": calls, "cpu_seconds": time.process_time() - started}
+
+
+def main() -> None:
+    """Run what is missing and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out" / "demo")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "demo")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--per-class", type=int, default=8)
+    parser.add_argument("--arms", nargs="*", default=list(ARMS))
+    parser.add_argument("--parts", nargs="*", default=["gates", "signals", "arms"])
+    options = parser.parse_args()
+    bench = Bench(options.work)
+    record = {"machine": machine(), "costs": call_costs(bench.generator, bench.target)}
+    write_json(options.out / "machine.json", record)
+    if "signals" in options.parts:
+        write_json(options.out / "signals.json", signals(bench, bench.world.test()))
+    if "gates" in options.parts and not (options.out / "gates.json").exists():
+        write_json(options.out / "gates.json", gates(bench))
+    if "arms" not in options.parts:
+        return
+    for seed in range(options.seeds):
+        for name in options.arms:
+            path = options.out / "arms" / f"{name.replace(' ', '-').replace(':', '')}-{seed}.json"
+            stored = read_json(path)
+            settings = {"guidance": ARMS[name].to_dict(), "per_class": options.per_class}
+            if stored is not None and stored["settings"] == settings:
+                continue
+            result = run_arm(bench, ARMS[name], seed, options.per_class)
+            write_json(path, {"arm": name, "seed": seed, "settings": settings, **result})
+            on = [r for r in result["rows"] if r["on_class"]]
+            share = sum(r["planted"] for r in on) / max(1, len(on))
+            print(f"{name} seed {seed}: planted {share:.3f} on-class {len(on) / len(result['rows']):.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Files of a workspace: written whole or not at all, images found by the hash of their pixels."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+
+from ltg_core.data.database import explained
+from ltg_core.data.images import PixelData, content_hash, encode_png, read_stored, thumbnail, to_pil
+from ltg_core.data.records import StoredImage
+from ltg_core.errors import InputError
+
+_STALE_SECONDS = 24 * 3600
+_SAFE_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
+
+
+class Blobs:
+    """The image, thumbnail and array files of one workspace folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._temporary = folder / "tmp"
+        with explained(folder):
+            for name in ("images", "thumbs", "arrays", "models", "runs", "exports", "tmp"):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+        self._sweep()
+
+    def image_path(self, hash: str, suffix: str) -> Path:
+        """Where an image is kept."""
+        return self.folder / "images" / hash[:2] / f"{hash}.{suffix}"
+
+    def thumb_path(self, hash: str) -> Path:
+        """Where its thumbnail is kept."""
+        return self.folder / "thumbs" / hash[:2] / f"{hash}.webp"
+
+    def array_path(self, key: str) -> Path:
+        """Where an array is kept; a key that is no safe file name is replaced by its hash."""
+        name = key if _SAFE_KEY.fullmatch(key) else content_hash(key.encode())
+        return self.folder / "arrays" / f"{name}.npy"
+
+    def store(self, image: PixelData | bytes) -> StoredImage:
+        """Write an image and its thumbnail unless they are there.
+
+        Raises:
+            InputError: The bytes are not an image.
+            WorkspaceError: The disk is full or read-only.
+        """
+        if isinstance(image, bytes):
+            picture, data, suffix = read_stored(image)
+        else:
+            picture = to_pil(image)
+            data, suffix = None, "png"
+        hash = content_hash(picture)
+        target = self.image_path(hash, suffix)
+        # A file of no length is what a power cut leaves of a rename; it is written again.
+        if not _present(target):
+            self.write(target, data if data is not None else encode_png(picture))
+        if not _present(self.thumb_path(hash)):
+            self.write_thumb(hash, picture)
+        return StoredImage(hash, suffix)
+
+    def write_thumb(self, hash: str, image: Image.Image) -> None:
+        """Make the thumbnail of an image."""
+        self.write(self.thumb_path(hash), thumbnail(image))
+
+    def write(self, target: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
+        """Write a file beside its place, then rename it there.
+
+        Args:
+            target: Inside the workspace.
+            content: The bytes, or a function that writes them to an open file.
+
+        Raises:
+            WorkspaceError: The disk is full or read-only; nothing is left behind.
+        """
+        temporary = self._temporary / f"{os.getpid()}-{uuid.uuid4().hex}"
+        with explained(self.folder):
+            try:
+                with open(temporary, "wb") as file:
+                    if isinstance(content, bytes):
+                        file.write(content)
+                    else:
+                        content(file)
+                try:
+                    os.replace(temporary, target)
+                except FileNotFoundError:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(temporary, target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left half-written long ago."""
+        limit = time.time() - _STALE_SECONDS
+        for leftover in self._temporary.iterdir():
+            with contextlib.suppress(OSError):
+                if leftover.stat().st_mtime < limit:
+                    leftover.unlink()
+
+
+def safe_name(name: str) -> str:
+    """A run id or file name that stays inside its folder.
+
+    Raises:
+        InputError: It does not.
+    """
+    if not _SAFE_KEY.fullmatch(name):
+        raise InputError(f"{name!r} cannot be a name here: use letters, digits, dot, dash and underscore")
+    return name
+
+
+def _present(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False

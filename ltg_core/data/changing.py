@@ -1,0 +1,144 @@
+"""Changes of the workspace's rows: samples, labels, scores, predictions. Each is one transaction."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ltg_core.data import reading
+from ltg_core.data.database import Database
+from ltg_core.data.images import content_hash
+from ltg_core.data.records import BELIEFS, REAL, NewSample, StoredImage
+from ltg_core.data.runs import dump
+from ltg_core.errors import InputError
+
+# What makes two samples of one run different even where their pixels agree, such as a guided image at
+# weight 0 and its control.
+_IDENTITY_META = ("control", "source", "prompt", "seed")
+_INSERT = (
+    "INSERT INTO samples (id, image_hash, suffix, origin, split, label, label_name, source, caption, meta,"
+    " belief, belief_reason, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (id) DO NOTHING"
+)
+
+
+def insert(database: Database, batch: Sequence[tuple[NewSample, StoredImage]]) -> tuple[list[str], int]:
+    """Add samples whose files are stored; returns their ids and how many were not there before."""
+    now = time.time()
+    check_beliefs(new.belief for new, _ in batch)
+    rows = [_row(new, stored, now) for new, stored in batch]
+    with database.write() as connection:
+        cursor = connection.executemany(_INSERT, rows)
+        _add_columns(database, (new.meta for new, _ in batch))
+    return [row[0] for row in rows], cursor.rowcount
+
+
+def set_belief(database: Database, values: Mapping[str, tuple[str | None, str | None]]) -> None:
+    """Record believed or quarantined, and why, by sample id."""
+    check_beliefs(belief for belief, _ in values.values())
+    with database.write() as connection:
+        connection.executemany(
+            "UPDATE samples SET belief = ?, belief_reason = ? WHERE id = ?",
+            [(belief, reason, i) for i, (belief, reason) in values.items()],
+        )
+
+
+def merge_meta(database: Database, values: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add metadata columns by sample id."""
+    with database.write() as connection:
+        samples = reading.samples(database, list(values))
+        connection.executemany(
+            "UPDATE samples SET meta = ? WHERE id = ?",
+            [(_text(dump({**s.meta, **values[s.id]})), s.id) for s in samples],
+        )
+        _add_columns(database, values.values())
+
+
+def set_label_names(database: Database, names: Sequence[str]) -> None:
+    """Give every sample with a label name the index of that name, or none."""
+    if len(set(names)) != len(names):
+        raise InputError("two classes have the same name")
+    with database.write() as connection:
+        connection.execute("CREATE TEMP TABLE numbered (name TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
+        connection.executemany("INSERT INTO numbered VALUES (?, ?)", [(n, i) for i, n in enumerate(names)])
+        number = "(SELECT number FROM numbered WHERE name = label_name)"
+        connection.execute(
+            f"UPDATE samples SET label = {number} WHERE label_name IS NOT NULL AND label IS NOT {number}"
+        )
+        connection.execute("DROP TABLE numbered")
+        put_state(database, "label_names", list(names))
+
+
+def set_scores(
+    database: Database, model_hash: str, name: str, values: Mapping[str, tuple[float, float]]
+) -> None:
+    """Record one signal of one classifier."""
+    rows = [(i, _number(value), _number(percentile)) for i, (value, percentile) in values.items()]
+    with database.write() as connection:
+        signal = reading.signal_key(connection, model_hash, name)
+        connection.executemany(
+            f"INSERT OR REPLACE INTO scores SELECT {signal}, seq, ?2, ?3 FROM samples WHERE id = ?1", rows
+        )
+
+
+def set_predictions(database: Database, model_hash: str, values: Mapping[str, Sequence[Any]]) -> None:
+    """Record the predictions of one classifier."""
+    rows = [(i, int(value[0]), _number(value[1])) for i, value in values.items()]
+    with database.write() as connection:
+        model = reading.model_key(connection, model_hash)
+        connection.executemany(
+            f"INSERT OR REPLACE INTO predictions SELECT {model}, seq, ?2, ?3 FROM samples WHERE id = ?1", rows
+        )
+
+
+def put_state(database: Database, key: str, value: Any) -> None:
+    """Keep a small JSON value."""
+    with database.write() as connection:
+        connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (key, dump(value)))
+
+
+def check_beliefs(beliefs: Iterable[str | None]) -> None:
+    """Raise InputError at a belief of another name."""
+    for belief in beliefs:
+        if belief is not None and belief not in BELIEFS:
+            raise InputError(f"there is no belief {belief!r}; known: {', '.join(BELIEFS)}")
+
+
+def _add_columns(database: Database, metas: Iterable[Mapping[str, Any]]) -> None:
+    columns = {_text(str(key)) for meta in metas for key in meta}
+    with database.write() as connection:
+        connection.executemany("INSERT OR IGNORE INTO meta_columns VALUES (?)", [(c,) for c in columns])
+
+
+def _row(new: NewSample, stored: StoredImage, now: float) -> tuple[Any, ...]:
+    split, source = _text(new.split or ""), _text(new.source)
+    marks = {key: new.meta[key] for key in _IDENTITY_META if key in new.meta} if new.origin != REAL else {}
+    identity = "\n".join((stored.hash, new.origin, split, source, _text(dump(marks))))
+    return (
+        content_hash(identity.encode())[:20],
+        stored.hash,
+        stored.suffix,
+        new.origin,
+        split,
+        None if new.label is None else int(new.label),
+        None if new.label_name is None else _text(new.label_name),
+        source,
+        _text(new.caption),
+        _text(dump(dict(new.meta))),
+        new.belief,
+        new.belief_reason,
+        now,
+    )
+
+
+def _text(value: str) -> str:
+    """File names may hold bytes that are no text; the database takes text only."""
+    return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _number(value: float) -> float | None:
+    """SQLite has no NaN; infinities stay, they sort where they should."""
+    number = float(value)
+    return None if math.isnan(number) else number

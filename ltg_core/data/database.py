@@ -1,0 +1,251 @@
+"""SQLite under the workspace: the schema, one connection a thread, transactions, errors in words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ltg_core.errors import WorkspaceError
+
+SCHEMA_VERSION = 1
+
+# Integer keys inside, text ids outside: at a million samples and ten signals the difference is gigabytes.
+_SCHEMA = """
+CREATE TABLE schema_version (version INTEGER NOT NULL);
+CREATE TABLE samples (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    image_hash TEXT NOT NULL,
+    suffix TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    split TEXT NOT NULL,
+    label INTEGER,
+    label_name TEXT,
+    source TEXT NOT NULL,
+    caption TEXT NOT NULL,
+    meta TEXT NOT NULL,
+    belief TEXT CHECK (belief IN ('believed', 'quarantined')),
+    belief_reason TEXT,
+    created REAL NOT NULL
+);
+CREATE INDEX samples_split ON samples (split, label);
+CREATE INDEX samples_label ON samples (label);
+CREATE INDEX samples_origin ON samples (origin, split);
+CREATE INDEX samples_hash ON samples (image_hash);
+CREATE INDEX samples_created ON samples (created);
+CREATE INDEX samples_belief ON samples (belief) WHERE belief IS NOT NULL;
+CREATE TABLE meta_columns (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE models (key INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE);
+CREATE TABLE signals (
+    key INTEGER PRIMARY KEY,
+    model INTEGER NOT NULL REFERENCES models (key),
+    name TEXT NOT NULL,
+    UNIQUE (model, name)
+);
+CREATE TABLE scores (
+    signal INTEGER NOT NULL REFERENCES signals (key),
+    sample INTEGER NOT NULL REFERENCES samples (seq) ON DELETE CASCADE,
+    value REAL,
+    percentile REAL,
+    PRIMARY KEY (signal, sample)
+) WITHOUT ROWID;
+CREATE INDEX scores_value ON scores (signal, value);
+CREATE TABLE predictions (
+    model INTEGER NOT NULL REFERENCES models (key),
+    sample INTEGER NOT NULL REFERENCES samples (seq) ON DELETE CASCADE,
+    pred INTEGER NOT NULL,
+    confidence REAL,
+    PRIMARY KEY (model, sample)
+) WITHOUT ROWID;
+CREATE INDEX predictions_pred ON predictions (model, pred);
+CREATE INDEX predictions_confidence ON predictions (model, confidence);
+CREATE TABLE verdicts (
+    sample INTEGER PRIMARY KEY REFERENCES samples (seq) ON DELETE CASCADE,
+    verdict TEXT NOT NULL DEFAULT 'undecided'
+        CHECK (verdict IN ('accepted', 'rejected', 'flagged', 'undecided')),
+    note TEXT NOT NULL DEFAULT '',
+    rating INTEGER CHECK (rating BETWEEN 1 AND 5)
+);
+CREATE INDEX verdicts_verdict ON verdicts (verdict);
+CREATE TABLE tags (
+    sample INTEGER NOT NULL REFERENCES samples (seq) ON DELETE CASCADE,
+    tag TEXT NOT NULL,
+    PRIMARY KEY (sample, tag)
+) WITHOUT ROWID;
+CREATE INDEX tags_tag ON tags (tag);
+CREATE TABLE actions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    field TEXT NOT NULL,
+    description TEXT NOT NULL,
+    before TEXT NOT NULL,
+    after TEXT NOT NULL,
+    undone INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL
+);
+CREATE TABLE runs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    settings TEXT NOT NULL,
+    seed INTEGER,
+    hashes TEXT NOT NULL,
+    versions TEXT NOT NULL,
+    started REAL NOT NULL,
+    finished REAL,
+    reason TEXT NOT NULL DEFAULT '',
+    parent TEXT,
+    result TEXT NOT NULL DEFAULT '{}',
+    owner TEXT NOT NULL
+);
+CREATE INDEX runs_kind ON runs (kind, state);
+CREATE INDEX runs_state ON runs (state);
+CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+@contextlib.contextmanager
+def explained(folder: Path, what: str = "workspace") -> Iterator[None]:
+    """Turn what the disk and SQLite say into words.
+
+    Args:
+        folder: Where the work happens.
+        what: What the folder is, for the message.
+
+    Raises:
+        WorkspaceError: The disk is full, the folder read-only, the database damaged or held by
+            another process.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise WorkspaceError(_full(folder, what)) from error
+        raise WorkspaceError(f"the {what} '{folder}' cannot be used: {error.strerror or error}") from error
+    except sqlite3.DatabaseError as error:
+        text = str(error)
+        if "disk is full" in text:
+            raise WorkspaceError(_full(folder, what)) from error
+        if "locked" in text:
+            text = "another process has been writing for more than 10 seconds; try again"
+        elif "readonly" in text or "unable to open" in text:
+            text = f"it cannot be written ({text}); check the folder's permissions"
+        elif "not a database" in text or "malformed" in text:
+            text = f"its database is damaged ({text}); restore it from a copy"
+        raise WorkspaceError(f"the {what} '{folder}': {text}") from error
+
+
+def _full(folder: Path, what: str) -> str:
+    return (
+        f"the disk that holds the {what} '{folder}' is full; free some space and repeat this step. "
+        "Nothing of it was half-written, and everything before it is kept"
+    )
+
+
+class _Handle:
+    """A connection that closes itself when its thread ends."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.depth = 0
+
+    def __del__(self) -> None:
+        self.connection.close()
+
+
+class Database:
+    """One SQLite file, safe to use from any thread.
+
+    Args:
+        path: The file; created with its tables when absent.
+
+    Raises:
+        WorkspaceError: It cannot be opened, or was written by a newer version of this package.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._handles: weakref.WeakSet[_Handle] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._closed = False
+        with explained(path.parent):
+            self._prepare()
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """All rows of one query."""
+        with explained(self.path.parent):
+            return self._handle().connection.execute(sql, parameters).fetchall()
+
+    def row(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
+        """The first row of one query, or None."""
+        found = self.rows(sql, parameters)
+        return found[0] if found else None
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: all of it or, on any exception, nothing. Inside another one it joins that one."""
+        handle = self._handle()
+        with explained(self.path.parent):
+            if handle.depth == 0:
+                handle.connection.execute("BEGIN IMMEDIATE")
+            handle.depth += 1
+            try:
+                yield handle.connection
+                if handle.depth == 1:
+                    handle.connection.execute("COMMIT")
+            except BaseException:
+                if handle.depth == 1 and handle.connection.in_transaction:
+                    handle.connection.execute("ROLLBACK")
+                raise
+            finally:
+                handle.depth -= 1
+
+    def close(self) -> None:
+        """Close every thread's connection."""
+        with self._lock:
+            self._closed = True
+            for handle in list(self._handles):
+                handle.connection.close()
+
+    def _handle(self) -> _Handle:
+        if self._closed:
+            raise WorkspaceError(f"the workspace '{self.path.parent}' was closed")
+        handle: _Handle | None = getattr(self._local, "handle", None)
+        if handle is None:
+            handle = _Handle(self._connect())
+            self._local.handle = handle
+            with self._lock:
+                self._handles.add(handle)
+        return handle
+
+    def _connect(self) -> sqlite3.Connection:
+        with explained(self.path.parent):
+            # Closing from another thread is needed at the end; every other use stays within its own thread.
+            connection = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
+            connection.row_factory = sqlite3.Row
+            for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.execute("PRAGMA cache_size=-32000")  # 32 MB a thread
+            return connection
+
+    def _prepare(self) -> None:
+        with self.write() as connection:
+            known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_version'").fetchone()
+            if known is None:
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+                connection.execute("INSERT INTO schema_version VALUES (?)", (SCHEMA_VERSION,))
+                return
+            version = connection.execute("SELECT version FROM schema_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise WorkspaceError(
+                f"the workspace '{self.path.parent}' was written by a newer version (schema {version}, "
+                f"this one reads up to {SCHEMA_VERSION}); update this package, or open another folder"
+            )

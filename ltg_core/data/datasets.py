@@ -1,0 +1,312 @@
+"""Import of data sets: what is in them, which number each class gets, then one pass over the images."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ltg_core.data.records import REAL, NewSample, Run
+from ltg_core.data.sources import FolderTree, ImageFolder, Key, Row, Source, ZipTree, canonical_split, closing
+from ltg_core.data.tables import Lines, Parquet
+from ltg_core.data.workspace import Workspace
+from ltg_core.errors import Cancelled, DatasetError, InputError, WorkspaceError
+from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
+
+_BATCH = 256
+_MAX_CLASSES = 100_000
+_PLACEHOLDER = re.compile(r"(class[ _]?)?\d+")
+_LINES = (".csv", ".tsv", ".jsonl", ".ndjson")
+_METADATA = ("metadata.csv", "metadata.jsonl")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        added: New samples.
+        present: Samples that were there already.
+        skipped: Images that could not be used: (name, reason).
+        labels: Class names by index.
+        run_id: The run that records the import.
+        unknown_labels: Classes that are not among the given names, with their number of images; those samples
+            are kept without a label, and ``meta["given_label"]`` says what the data set calls them.
+        splits: Added and present samples by split.
+    """
+
+    added: int
+    present: int
+    skipped: list[tuple[str, str]]
+    labels: list[str]
+    run_id: str
+    unknown_labels: dict[str, int]
+    splits: dict[str, int]
+
+    def summary(self) -> str:
+        """One or two sentences for a page or a terminal."""
+        text = f"{self.added:,} images added"
+        if self.present:
+            text += f", {self.present:,} were there already"
+        if self.skipped:
+            text += f", {len(self.skipped):,} could not be used"
+        if self.unknown_labels:
+            text += f". {sum(self.unknown_labels.values()):,} images have a class without a number"
+        return text + "."
+
+
+def import_dataset(
+    ws: Workspace,
+    path: str | Path,
+    *,
+    split: str | None = None,
+    label_names: Sequence[str] | None = None,
+    limit: int | None = None,
+    on_progress: ProgressFn = no_progress,
+    cancel: CancelToken | None = None,
+) -> ImportReport:
+    """Import a folder of images, a zip of one, or a Parquet, CSV or JSONL manifest.
+
+    Args:
+        ws: Where to.
+        path: ``[train|val|test/]class/image`` as a folder or zip; or a table with a column ``image`` (bytes
+            or ``{bytes, path}``), ``path`` or ``file_name``, and where there are any ``label``,
+            ``class_name``, ``split`` and ``caption``; all other columns become metadata. A folder of Parquet
+            files is one data set.
+        split: The split of images for which the data set names none.
+        label_names: Classes in the classifier's order. Without them: the order that the workspace already
+            has, else the pairs of ``label`` and ``class_name``, else the names in alphabetical order.
+        limit: At most so many images, spread evenly over splits and classes, the first ones of each.
+        on_progress: Told about every few images.
+        cancel: Checked at every image; what was imported until then stays.
+
+    Returns:
+        What was done. An image that cannot be read is reported there and skipped. Importing again adds only
+        what is missing.
+
+    Raises:
+        DatasetError: Nothing usable is there, or a zip file is hostile.
+        Cancelled: The user stopped it.
+        WorkspaceError: The disk is full.
+    """
+    path = Path(path).expanduser()
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}; give at least 1, or leave it out")
+    with closing(_open(path)) as source:
+        keys = source.keys()
+        if not keys:
+            raise DatasetError(f"'{path.name}' has no rows")
+        names = _class_names(keys, label_names, ws.label_names(), source.declared)
+        settings = {"path": str(path), "split": split, "label_names": names, "limit": limit}
+        run = ws.start_run("import", settings)
+        work = _Import(
+            ws, source, keys, names, canonical_split(split or ""), on_progress, cancel or CancelToken()
+        )
+        return _recorded(ws, run, work, limit)
+
+
+def _recorded(ws: Workspace, run: Run, work: _Import, limit: int | None) -> ImportReport:
+    """Do the work and write down how it ended."""
+    try:
+        if work.names and work.names != ws.get_state("label_names"):
+            ws.set_label_names(work.names)
+        work.do(_spread(work.keys, limit))
+        report = work.report(run.id)
+        if not report.added + report.present:
+            first = "; ".join(f"{name}: {reason}" for name, reason in report.skipped[:3])
+            raise DatasetError(f"none of the {len(report.skipped):,} images could be read: {first}")
+    except Exception as error:
+        state = "cancelled" if isinstance(error, Cancelled) else "failed"
+        with contextlib.suppress(WorkspaceError):  # on a full disk the first error is the one to tell
+            ws.finish_run(run.id, state, str(error), work.result())
+        raise
+    ws.finish_run(run.id, "done", result=work.result())
+    return report
+
+
+class _Import:
+    """One pass over a data set."""
+
+    def __init__(
+        self,
+        ws: Workspace,
+        source: Source,
+        keys: Sequence[Key],
+        names: Sequence[str],
+        split: str,
+        on_progress: ProgressFn,
+        cancel: CancelToken,
+    ) -> None:
+        self.ws, self.source, self.keys, self.names, self.split = ws, source, keys, list(names), split
+        self.on_progress, self.cancel = on_progress, cancel
+        self.added = self.present = 0
+        self.skipped: list[tuple[str, str]] = []
+        self.unknown: Counter[str] = Counter()
+        self.splits: Counter[str] = Counter()
+        self._numbers = {name: number for number, name in enumerate(self.names)}
+        # A classifier without class names has numbers for names; then the data set's own numbers decide.
+        self._by_number = bool(names) and all(_PLACEHOLDER.fullmatch(name) for name in names)
+
+    def do(self, chosen: Sequence[int] | None) -> None:
+        """Import the rows with these indices, None for all."""
+        total = len(self.keys) if chosen is None else len(chosen)
+        batch: list[NewSample] = []
+        last = 0.0
+        try:
+            for done, row in enumerate(self._rows(chosen)):
+                if time.monotonic() - last > 0.2:
+                    self.on_progress(Progress(done, total, "importing images"))
+                    last = time.monotonic()
+                new = self._sample(row)
+                if new is not None:
+                    batch.append(new)
+                if len(batch) >= _BATCH:
+                    full, batch = batch, []
+                    self._insert(full)
+        finally:  # also when stopped: what was read is kept
+            self._insert(batch)
+        self.on_progress(Progress(total, total, "importing images"))
+
+    def report(self, run_id: str) -> ImportReport:
+        """What was done."""
+        return ImportReport(
+            added=self.added,
+            present=self.present,
+            skipped=self.skipped,
+            labels=self.names,
+            run_id=run_id,
+            unknown_labels=dict(self.unknown),
+            splits=dict(self.splits),
+        )
+
+    def result(self) -> dict[str, object]:
+        """The same for the run's record."""
+        return {
+            "added": self.added,
+            "present": self.present,
+            "skipped": len(self.skipped),
+            "first_skipped": self.skipped[:100],
+            "unknown_labels": dict(self.unknown.most_common(100)),
+            "splits": dict(self.splits),
+        }
+
+    def _rows(self, chosen: Sequence[int] | None) -> Iterator[Row]:
+        for row in self.source.rows(chosen):
+            self.cancel.check()
+            yield row
+
+    def _sample(self, row: Row) -> NewSample | None:
+        if row.data is None:
+            self.skipped.append((row.source, row.error))
+            return None
+        try:
+            stored = self.ws.store_image(row.data)
+        except InputError as error:
+            self.skipped.append((row.source, str(error)))
+            return None
+        key = self.keys[row.index]
+        label, name, given = self._label(key)
+        meta = dict(row.meta) if given is None else {**row.meta, "given_label": given}
+        split = key.split or self.split
+        self.splits[split] += 1
+        return NewSample(stored, REAL, split, label, name, row.source, row.caption, meta)
+
+    def _label(self, key: Key) -> tuple[int | None, str | None, str | None]:
+        """Index, name, and what the data set says where that is not among the names."""
+        if key.class_name is not None and not (self._by_number and key.label is not None):
+            number = self._numbers.get(key.class_name)
+            given = key.class_name
+        elif key.label is not None:
+            number = key.label if key.label < len(self.names) else None
+            given = str(key.label)
+        else:
+            return None, None, None
+        if number is None:
+            self.unknown[given] += 1
+            return None, key.class_name, given
+        return number, self.names[number], key.class_name if key.class_name != self.names[number] else None
+
+    def _insert(self, batch: Sequence[NewSample]) -> None:
+        if batch:
+            _, added = self.ws.insert(batch)
+            self.added += added
+            self.present += len(batch) - added
+
+
+def _open(path: Path) -> Source:
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return _open_folder(path)
+    if not path.exists():
+        raise DatasetError(f"'{path}' does not exist")
+    if suffix == ".zip":
+        return ImageFolder(ZipTree(path), path.name)
+    if suffix == ".parquet":
+        return Parquet([path], path.parent)
+    if suffix in _LINES:
+        return Lines(path, path.parent)
+    raise DatasetError(
+        f"'{path.name}' is no data set that can be read; expected a folder, .zip, .parquet, .csv or .jsonl"
+    )
+
+
+def _open_folder(path: Path) -> Source:
+    for name in _METADATA:  # image files described by a table beside them
+        if (path / name).is_file():
+            table = Lines(path / name, path)
+            if table.columns() & {"label", "class_name"}:
+                return table
+    tables = sorted(file for file in path.rglob("*.parquet") if not file.name.startswith("."))
+    if tables:
+        return Parquet(tables, path)
+    return ImageFolder(FolderTree(path), path.name)
+
+
+def _class_names(
+    keys: Sequence[Key], given: Sequence[str] | None, existing: Sequence[str], declared: Sequence[str] | None
+) -> list[str]:
+    """Class names by index; ``import_dataset`` says which order wins."""
+    if given is not None:
+        if len(set(given)) != len(given):
+            raise DatasetError("two of the given classes have the same name")
+        return list(given)
+    pairs = sorted(
+        {(k.label, k.class_name) for k in keys if k.label is not None and k.class_name is not None}
+    )
+    found = sorted({k.class_name for k in keys if k.class_name is not None})
+    names = list(existing) or list(declared or ()) or _from_pairs(pairs)
+    known = set(names)
+    names += [name for name in found if name not in known]
+    highest = max((k.label for k in keys if k.label is not None and k.class_name is None), default=-1)
+    if max(highest, len(names)) >= _MAX_CLASSES:
+        raise DatasetError(f"the labels go up to {highest:,}; at most {_MAX_CLASSES:,} classes are possible")
+    return names + [str(number) for number in range(len(names), highest + 1)]
+
+
+def _from_pairs(pairs: Sequence[tuple[int | None, str | None]]) -> list[str]:
+    """Names in the order of their numbers where the two agree, nothing where they contradict each other."""
+    numbers = {number: name for number, name in pairs if number is not None and name is not None}
+    if len(numbers) != len(pairs) or len(set(numbers.values())) != len(pairs):
+        return []
+    highest = max(numbers, default=-1)
+    if highest >= _MAX_CLASSES:
+        raise DatasetError(f"the labels go up to {highest:,}; at most {_MAX_CLASSES:,} classes are possible")
+    return [numbers.get(number, f"class {number}") for number in range(highest + 1)]
+
+
+def _spread(keys: Sequence[Key], limit: int | None) -> list[int] | None:
+    """Indices of ``limit`` rows: the first of every split and class, then the second of each, and so on."""
+    if limit is None or limit >= len(keys):
+        return None
+    groups: defaultdict[Key, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        groups[key].append(index)
+    order = sorted(groups.values(), key=lambda group: group[0])
+    ranked = sorted(
+        (rank, place, index) for place, group in enumerate(order) for rank, index in enumerate(group)
+    )
+    return sorted(index for _, _, index in ranked[:limit])

@@ -1,0 +1,1 @@
+"""The procedural road-sign world used by the bundled demo."""

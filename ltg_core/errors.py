@@ -1,0 +1,63 @@
+"""Every exception that this package raises on purpose.
+
+```
+LtgError
+├── InputError (ValueError)      what was given cannot be used: an image, a folder, a label, a setting
+│   ├── DatasetError             a data set cannot be read or does not fit the classifier
+│   └── ParamError               a setting is outside its declared bounds
+├── ModelError                   weights and architecture do not fit, or a model cannot be used
+│   ├── ArchitectureMismatch     the tensors differ from those of the named architecture
+│   └── UnsafeFile               the file may run code when it is read; it was refused unread
+├── UnsupportedError             this combination of model, signal or method has no meaning; the message offers another
+├── WorkspaceError               the workspace folder cannot be read or written
+├── MissingExtra (ImportError)   an optional package is not installed; the message names the command
+└── Cancelled                    the user stopped the work; what was finished is kept
+```
+Messages say what was given, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+
+class LtgError(Exception):
+    """Base of all errors that a user can act on."""
+
+
+class InputError(LtgError, ValueError):
+    """What was given cannot be used."""
+
+
+class DatasetError(InputError):
+    """A data set cannot be read or does not fit the classifier."""
+
+
+class ParamError(InputError):
+    """A setting is outside its declared bounds."""
+
+
+class ModelError(LtgError):
+    """A model cannot be loaded or used."""
+
+
+class ArchitectureMismatch(ModelError):
+    """The tensors of a file differ from those of the named architecture."""
+
+
+class UnsafeFile(ModelError):
+    """Reading the file could run code, so it was refused."""
+
+
+class UnsupportedError(LtgError):
+    """A combination of model, signal or method that has no meaning."""
+
+
+class WorkspaceError(LtgError):
+    """The workspace folder cannot be read or written."""
+
+
+class MissingExtra(LtgError, ImportError):
+    """An optional package is not installed."""
+
+
+class Cancelled(LtgError):
+    """The user stopped the work."""

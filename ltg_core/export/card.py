@@ -1,0 +1,90 @@
+"""The README of an export: what it is, what is in it, what was left out."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+
+from ltg_core.export import guard
+from ltg_core.export.base import Exporter
+
+_SHOWN_CLASSES = 1000
+
+
+def dataset_card(exporter: Exporter, classes: Mapping[str, int], left_out: Sequence[tuple[str, str]]) -> str:
+    """Markdown with the settings block that Hugging Face reads.
+
+    Args:
+        exporter: The format.
+        classes: Number of samples by class name.
+        left_out: (sample id, reason).
+    """
+    total = sum(classes.values())
+    config, load = exporter.card()
+    rows = [f"| {plain(name)} | {count:,} |" for name, count in sorted(classes.items())[:_SHOWN_CLASSES]]
+    if len(classes) > _SHOWN_CLASSES:
+        rows.append(f"| and {len(classes) - _SHOWN_CLASSES:,} more | |")
+    lost = [f"- {count:,} x: {plain(reason)}" for reason, count in sorted(guard.summary(left_out).items())]
+    return f"""---
+task_categories:
+- image-classification
+size_categories:
+- {_size(total)}
+configs:
+- config_name: default
+  data_files:
+{config}
+---
+
+# Training samples for an image classifier
+
+{total:,} samples in {len(classes):,} classes, chosen and exported with longtail. They may be real,
+generated, or both: `origin` in `manifest.jsonl` is `real` or the id of the run that generated the image.
+
+{load}
+
+## Classes
+
+| class | samples |
+|---|---|
+{chr(10).join(rows)}
+
+## Provenance
+
+`manifest.jsonl` has one line for each sample: its file, class, caption, metadata, the run that made it
+with all its settings, seed, model hashes and versions, the real sample it was made from, every score and
+prediction, and the verdict, rating, tags and note of the person who curated it. Each PNG carries its id,
+origin, prompt and seed. `left_out.jsonl` names what was asked for and not exported.
+
+## Left out
+
+Samples of the validation and test splits, images made from them, and exact copies are never exported.
+Near copies are not looked for.
+
+{chr(10).join(lost) or "Nothing was left out."}
+
+## Limits
+
+Generated images carry the mistakes of the generator, and their labels are what they were asked to show.
+An image that nobody has accepted (`verdict`) may not show its class. The licence is that of the real
+images and of the generator.
+"""
+
+
+def plain(text: str) -> str:
+    """A text that Markdown and HTML show as it is."""
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", escaped)
+
+
+def _size(total: int) -> str:
+    for limit, name in (
+        (1_000, "n<1K"),
+        (10_000, "1K<n<10K"),
+        (100_000, "10K<n<100K"),
+        (1_000_000, "100K<n<1M"),
+    ):
+        if total < limit:
+            return name
+    return "1M<n<10M"

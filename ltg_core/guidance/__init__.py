@@ -1,0 +1,1 @@
+"""Guided sampling: search among candidates, then climb the signal; each part works without the other."""

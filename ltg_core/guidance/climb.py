@@ -1,0 +1,133 @@
+"""Climbing: the denoiser is wrapped into one whose clean estimate is shifted along a signal's gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ltg_core.generators.base import Denoise, Estimate, Generator, in_chunks
+from ltg_core.generators.schedule import Schedule
+from ltg_core.guidance.objective import Objective
+from ltg_core.guidance.settings import Guidance
+from ltg_core.types import Labels, Latents
+
+_MIN_B = 1e-3  # below this a shift of the estimate would need an unbounded shift of the output
+
+Trace = list[dict[str, Any]]
+
+
+def guided_steps(guidance: Guidance, steps: int) -> set[int]:
+    """Indices of the steps at which the gradient is followed: every k-th of the band."""
+    first, last = round(guidance.band_start * steps), round(guidance.band_end * steps)
+    return set(range(first, min(last, steps), guidance.every))
+
+
+def climb(
+    denoise: Denoise,
+    generator: Generator,
+    schedule: Schedule,
+    objective: Objective,
+    labels: Labels,
+    guidance: Guidance,
+    trace: Trace,
+) -> Denoise:
+    """Wrap a denoiser: z0 <- z0 + w gap g / rms(g), per sample, at the guided steps.
+
+    "denoiser-free" takes g = dJ/dz0 at the clean estimate (as MPGD does), "full" takes g = dJ/dz_t through the
+    denoiser (as the algorithm box of Longtail Guidance does). The unit of the step, the gap that the text makes in
+    the clean estimate, is ours; it makes the weight dimensionless. Samples whose signal has reached the target
+    percentile are left alone; non-finite or vanishing gradients are skipped and counted in the trace.
+    """
+    active = guided_steps(guidance, len(schedule))
+    top = objective.level_at(guidance.target)
+
+    def wrapped(z: Latents, index: int) -> Estimate:
+        _, b = schedule.affine(index)
+        if index not in active or abs(b) < _MIN_B:
+            return denoise(z, index)
+        if guidance.climb == "full":
+            estimate, gradient, level = _through_denoiser(denoise, generator, objective, labels, z, index)
+        else:
+            with torch.no_grad():
+                estimate = denoise(z, index)
+            gradient, level = _at_estimate(generator, objective, labels, estimate.clean)
+        direction, used = unit_direction(gradient)
+        unit = torch.where(estimate.gap > 0, estimate.gap, 0.1 * _rms(estimate.clean))
+        move = guidance.weight * unit * used * (level < top)
+        shift = move.view(-1, 1, 1, 1) * direction
+        trace.append(_entry(index, level, guidance.weight, used))
+        return estimate._replace(clean=estimate.clean + shift, output=estimate.output + shift / b)
+
+    return wrapped
+
+
+def unit_direction(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Per-sample gradient of unit root mean square, and 1 where it can be used (finite, not zero), else 0."""
+    gradient = gradient.float()
+    size = _rms(gradient)
+    good = torch.isfinite(size) & (size > 1e-20)
+    safe = torch.where(good, size, torch.ones_like(size)).view(-1, 1, 1, 1)
+    direction = torch.where(good.view(-1, 1, 1, 1), gradient / safe, torch.zeros_like(gradient))
+    return direction, good.float()
+
+
+def _at_estimate(
+    generator: Generator, objective: Objective, labels: Labels, clean: Latents
+) -> tuple[torch.Tensor, torch.Tensor]:
+    def one(z0: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            z0 = z0.detach().requires_grad_(True)
+            judged = objective(generator.decode(z0, tiny=True), y)
+            (gradient,) = torch.autograd.grad(judged.total.sum(), z0)
+        _count_backward(generator, objective, len(z0))
+        return _with_level(gradient, judged.level)
+
+    packed = in_chunks(one, clean, labels)
+    return packed[:, :-1].view_as(clean), packed[:, -1]
+
+
+def _through_denoiser(
+    denoise: Denoise, generator: Generator, objective: Objective, labels: Labels, z: Latents, index: int
+) -> tuple[Estimate, torch.Tensor, torch.Tensor]:
+    """The gradient of the whole batch in one graph; the denoiser itself works in chunks."""
+    before = generator.calls["U"]
+    with torch.enable_grad():
+        start = z.detach().requires_grad_(True)
+        estimate = denoise(start, index)
+
+        def one(z0: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            judged = objective(generator.decode(z0, tiny=True), y)
+            return torch.stack([judged.total, judged.level], dim=1)
+
+        both = in_chunks(one, estimate.clean, labels)
+        (gradient,) = torch.autograd.grad(both[:, 0].sum(), start)
+    generator.calls["Ub"] += generator.calls["U"] - before
+    _count_backward(generator, objective, len(z))
+    detached = Estimate(estimate.clean.detach(), estimate.output.detach(), estimate.gap)
+    return detached, gradient, both[:, 1].detach()
+
+
+def _with_level(gradient: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+    """Pack (B, C, h, w) and (B,) into one tensor so that both travel through `in_chunks`."""
+    return torch.cat([gradient.flatten(1), level.detach()[:, None]], dim=1).view(len(gradient), -1)
+
+
+def _rms(x: torch.Tensor) -> torch.Tensor:
+    return x.flatten(1).square().mean(dim=1).sqrt()
+
+
+def _count_backward(generator: Generator, objective: Objective, rows: int) -> None:
+    generator.calls["Tb"] += rows
+    objective.calls["Cb"] += rows * (3 if objective.augment else 1)
+    if objective.judge is not None:
+        objective.calls["Jb"] += rows
+
+
+def _entry(index: int, level: torch.Tensor, weight: float, used: torch.Tensor) -> dict[str, Any]:
+    return {
+        "step": index,
+        "level": [round(float(v), 4) for v in level],
+        "weight": weight,
+        "skipped": int((used == 0).sum()),
+    }

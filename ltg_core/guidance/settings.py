@@ -1,0 +1,111 @@
+"""What a person can set about guidance, and the presets that most people use instead."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ltg_core.errors import InputError
+from ltg_core.params import Params, param
+
+SEARCHES = ("none", "lookahead", "halving", "particles", "best of n")
+CLIMBS = ("none", "denoiser-free", "full", "feedback")
+
+
+@dataclasses.dataclass(frozen=True)
+class Guidance(Params):
+    """All settings of one guided generation.
+
+    Search chooses among candidates, climb follows the gradient; ``search="none", climb="none"`` (or a weight of 0)
+    is the unguided sampler, bit for bit.
+    """
+
+    signal: str = param("epistemic", "Signal of rarity that is sought")
+    steps: int = param(20, "Denoising steps of the final image", low=2, high=1000)
+    sampler: str = param("default", "Scheduler; default is the model's own")
+    cfg: float = param(2.0, "Classifier-free guidance scale; 1 for none", low=1.0, high=30.0)
+    search: str = param("lookahead", "How candidates are compared", choices=SEARCHES)
+    candidates: int = param(12, "Candidates for every image", low=1, high=256)
+    draft_steps: int = param(
+        4, "Lookahead: steps of a draft; short solver runs from the same noise", low=1, high=100
+    )
+    survivors: int = param(
+        3, "Lookahead: drafts that are looked at again with twice the steps; 1 for none", low=1
+    )
+    diversity: float = param(
+        0.0,
+        "Chance-taking among candidates: temperature of the choice in units of the signal's spread; 0 takes the best",
+        low=0.0,
+        high=10.0,
+    )
+    search_group: str = param(
+        "audit", "Epistemic heads that the search reads", choices=("guide", "audit", "all")
+    )
+    augment: bool = param(
+        True, "Score the mean over mild augmentations, so that texture alone does not count"
+    )
+    climb: str = param(
+        "denoiser-free", "Gradient: at the clean estimate, or through the denoiser", choices=CLIMBS
+    )
+    weight: float = param(
+        1.0, "Strength of the climb, in units of the gap that the text makes", low=0.0, high=100.0
+    )
+    band_start: float = param(0.25, "Share of the steps after which the climb begins", low=0.0, high=1.0)
+    band_end: float = param(0.75, "Share of the steps after which the climb ends", low=0.0, high=1.0)
+    every: int = param(2, "Climb at every k-th step of the band", low=1, high=100)
+    target: float = param(
+        97.0, "Stop climbing above this percentile of held-out real data; 100 for never", low=0, high=100
+    )
+    on_class: float = param(2.0, "Penalty when the judge doubts the intended class", low=0.0, high=100.0)
+    on_class_from: float = param(
+        0.6, "Judge's probability below which the penalty begins", low=0.001, high=1.0
+    )
+    realism: float = param(
+        1.0, "Penalty for features farther from real data than 95 % of held-out data", low=0, high=100
+    )
+    criterion: str = param(
+        "entropy", "Feedback mode: what is sought", choices=("loss", "entropy", "hardness")
+    )
+    omega: float = param(0.03, "Feedback mode: step in units of the latent's norm", low=0.0, high=1.0)
+    strength: float = param(
+        0.6, "From a real sample: share of the noise schedule that is re-drawn", low=0.05, high=1.0
+    )
+    toward: str = param(
+        "", "From a real sample: class to turn it into; empty for a rarer one of the same class"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.band_start > self.band_end:
+            raise InputError(
+                f"the climb would begin at {self.band_start} and end at {self.band_end}; swap them"
+            )
+
+    @property
+    def climbs(self) -> bool:
+        """Whether any gradient is followed."""
+        return self.climb != "none" and (self.weight > 0 if self.climb != "feedback" else self.omega > 0)
+
+    @property
+    def searches(self) -> bool:
+        """Whether candidates are compared."""
+        return self.search != "none" and self.candidates > 1
+
+    def unguided(self) -> Guidance:
+        """The same settings without guidance: the control."""
+        return dataclasses.replace(self, search="none", climb="none")
+
+
+PRESETS: dict[str, Guidance] = {
+    "explore": Guidance(),
+    "hard but believable": Guidance(candidates=8, target=90.0, realism=2.0, weight=0.5),
+    "search only": Guidance(climb="none"),
+    "gradient only": Guidance(search="none", weight=4.0, target=100.0),
+    "gradient through the denoiser": Guidance(
+        search="none", climb="full", weight=4.0, band_start=0.0, band_end=0.5
+    ),
+    "feedback-guided": Guidance(
+        search="none", climb="feedback", every=5, steps=30, band_start=0.0, band_end=1.0
+    ),
+    "counterfactual": Guidance(candidates=6, strength=0.6, weight=1.0),
+    "unguided": Guidance(search="none", climb="none"),
+}

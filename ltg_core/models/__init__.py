@@ -1,0 +1,1 @@
+"""Frozen classifiers: architectures, weight files, preprocessing and the object that answers."""

@@ -1,0 +1,194 @@
+"""Finding the layers worth reading in a network that somebody else wrote, from one recorded forward pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from ltg_core.errors import UnsupportedError
+
+_PASSIVE = (
+    nn.Identity,
+    nn.Flatten,
+    nn.modules.dropout._DropoutNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One module at work during the recorded pass, in order of completion.
+
+    Attributes:
+        name: Its dotted name in the network.
+        module: The module.
+        input: Shape of its first tensor argument, () where there was none.
+        output: Shape of its (first) output tensor, () where there was none.
+    """
+
+    name: str
+    module: nn.Module
+    input: tuple[int, ...]
+    output: tuple[int, ...]
+
+    @property
+    def depth(self) -> int:
+        """How deep the module is nested."""
+        return self.name.count(".")
+
+
+def first_tensor(value: Any) -> torch.Tensor | None:
+    """The tensor in what a module takes or gives: itself, a record's ``logits``, the first of a sequence."""
+    if isinstance(value, torch.Tensor):
+        return value
+    logits = getattr(value, "logits", None)
+    if isinstance(logits, torch.Tensor):
+        return logits
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (tuple, list)):
+        return next((v for v in value if isinstance(v, torch.Tensor)), None)
+    return None
+
+
+def record(net: nn.Module, batch: torch.Tensor) -> tuple[list[Call], torch.Tensor | None]:
+    """Run once without gradients and note every module that worked.
+
+    Returns:
+        The calls in order of completion and the network's output.
+    """
+    calls: list[Call] = []
+
+    def noter(name: str) -> Any:
+        def note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            given, made = first_tensor(args or kwargs), first_tensor(output)
+            shapes = [() if t is None else tuple(int(n) for n in t.shape) for t in (given, made)]
+            calls.append(Call(name, module, shapes[0], shapes[1]))
+
+        return note
+
+    handles = [
+        module.register_forward_hook(noter(name), with_kwargs=True)
+        for name, module in net.named_modules()
+        if name
+    ]
+    try:
+        with torch.no_grad():
+            output = first_tensor(net(batch))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls, output
+
+
+def find_feature_layer(calls: list[Call], classes: int) -> str:
+    """The last linear layer with one output a class; its input is what the classifier knows about an image.
+
+    A 1×1 convolution on a pooled map is the same thing and counts as one.
+
+    Raises:
+        UnsupportedError: There is none.
+    """
+    for call in reversed(calls):
+        if isinstance(call.module, nn.Linear) and call.module.out_features == classes:
+            return call.name
+        if isinstance(call.module, nn.Conv2d) and call.module.out_channels == classes:
+            if call.module.kernel_size == (1, 1) and call.input[-2:] == (1, 1):
+                return call.name
+            raise UnsupportedError(
+                f"the network ends in the convolution {call.name!r} over {call.input[-1]}×{call.input[-2]} "
+                "positions, so that there is no single feature vector before the classes; name a "
+                "feature_layer (its averaged input is used) or choose a network with a linear head"
+            )
+    raise UnsupportedError(
+        f"the network has no linear layer with {classes} outputs, so its features cannot be found; "
+        "name a feature_layer"
+    )
+
+
+def channels_last(shape: tuple[int, ...], height: int, width: int) -> bool:
+    """Whether a 4-D map is (B, H, W, C), judged by the aspect ratio of the input."""
+    ratio = math.log(height / width)
+    first = abs(math.log(shape[2] / shape[3]) - ratio)
+    last = abs(math.log(shape[1] / shape[2]) - ratio)
+    return last < first
+
+
+def find_early_layer(calls: list[Call], height: int, width: int) -> str | None:
+    """An earlier stage: the end of the second-last resolution; in token models the middle block."""
+    maps = _maps(calls, height, width)
+    areas = sorted({area for _, area in maps})
+    if len(areas) >= 2:
+        return _outermost_last([call for call, area in maps if area == areas[1]]).name
+    blocks = _blocks(calls)
+    if blocks:
+        return blocks[len(blocks) // 2].name
+    shallow = min((call.depth for call, _ in maps), default=0)
+    flat = [call for call, _ in maps if call.depth == shallow]
+    return flat[2 * len(flat) // 3].name if len(flat) >= 3 else None
+
+
+def find_gradcam_layer(calls: list[Call], height: int, width: int) -> str | None:
+    """The last module with a (B, C, H, W) output of the final stage; None in models without such maps."""
+    maps = _maps(calls, height, width)
+    if not maps:
+        return None
+    areas = {area for _, area in maps}
+    if len(areas) < 2 and _blocks(calls):
+        return None  # only the patch embedding of a token model is a map
+    last = _outermost_last([call for call, area in maps if area == min(areas)])
+    return None if channels_last(last.output, height, width) else last.name
+
+
+def pooled(x: torch.Tensor, last: bool = False) -> torch.Tensor:
+    """(B, D) from a map or from tokens by averaging over positions.
+
+    Args:
+        x: (B, C, H, W), (B, H, W, C) with ``last``, (B, tokens, D) or (B, D).
+        last: The map has its channels last.
+    """
+    if x.ndim == 4:
+        return x.mean(dim=(1, 2) if last else (2, 3))
+    return x.mean(dim=1) if x.ndim == 3 else x.flatten(1)
+
+
+def _maps(calls: list[Call], height: int, width: int) -> list[tuple[Call, int]]:
+    """Calls that end in a map of more than one position, with its area. Shared modules would be ambiguous."""
+    times = Counter(call.name for call in calls)
+    found = []
+    for call in calls:
+        if len(call.output) != 4 or times[call.name] > 1 or isinstance(call.module, _PASSIVE):
+            continue
+        _, a, b, c = call.output
+        area = a * b if channels_last(call.output, height, width) else b * c
+        if area > 1:
+            found.append((call, area))
+    return found
+
+
+def _blocks(calls: list[Call]) -> list[Call]:
+    """The longest row of sibling modules that each give (B, tokens, D)."""
+    modules = {call.name: call.module for call in calls}
+    rows: dict[str, list[Call]] = {}
+    for call in calls:
+        parent = call.name.rpartition(".")[0]
+        # ModuleLists never run themselves, so that their names are absent from the calls
+        if len(call.output) == 3 and isinstance(
+            modules.get(parent, nn.ModuleList()), (nn.Sequential, nn.ModuleList)
+        ):
+            rows.setdefault(parent, []).append(call)
+    longest = max(rows.values(), key=len, default=[])
+    return longest if len(longest) >= 2 else []
+
+
+def _outermost_last(calls: list[Call]) -> Call:
+    shallow = min(call.depth for call in calls)
+    return [call for call in calls if call.depth == shallow][-1]

@@ -1,0 +1,241 @@
+"""The units of one generation: made, examined, committed and scored, eight images and their controls at a
+time.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ltg_core.data.records import Filter, NewSample, Sample
+from ltg_core.data.workspace import Workspace
+from ltg_core.generators.base import Generator
+from ltg_core.generators.judge import Judge, find_judge
+from ltg_core.guidance.engine import GenerateRequest, GenerateResult, Target, generate_images
+from ltg_core.guidance.settings import Guidance
+from ltg_core.guidance.validity import Validity, ValiditySettings, examine
+from ltg_core.jobs import CancelToken, Progress, ProgressFn
+from ltg_core.models.classifier import Classifier
+from ltg_core.models.preprocess import Preprocess
+from ltg_core.signals.reference import Reference
+from ltg_core.types import Images
+from ltg_core.workflows.recording import Recording
+from ltg_core.workflows.scoring import compute_outputs, refresh_scores
+
+UNIT = 8
+"""Images that are made and committed together. The division of a run into units is fixed before it starts."""
+SPLIT = "generated"
+
+
+class Units:
+    """The units of one run, those that are finished left alone."""
+
+    def __init__(
+        self,
+        ws: Workspace,
+        classifier: Classifier,
+        generator: Generator,
+        ref: Reference,
+        recording: Recording,
+        on_progress: ProgressFn,
+        cancel: CancelToken,
+    ) -> None:
+        self.ws, self.classifier, self.generator, self.recording = ws, classifier, generator, recording
+        self.on_progress, self.cancel = on_progress, cancel
+        self.run = recording.run
+        self.settings = self.run.settings
+        self.guidance = Guidance.from_dict(self.settings["guidance"])
+        self.validity = ValiditySettings.from_dict(self.settings["validity"])
+        self.target = Target(classifier, ref, judge_of(generator, classifier))
+        self.paired = self.guidance.searches or self.guidance.climbs
+
+    def do(self) -> None:
+        """Make every unit that is not there."""
+        count, size = len(self.settings["seeds"]), int(self.settings["unit"])
+        units = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+        there = {int(s.meta["index"]) for s in self._made("guided")}
+        try:
+            for number, rows in enumerate(units):
+                if not there.issuperset(rows):
+                    self.cancel.check()
+                    self._unit(number, rows, len(units))
+            # Images of an earlier, broken attempt may have been stored but not scored.
+            self._score([sample.id for role in ("guided", "control") for sample in self._made(role)])
+        finally:
+            self.recording.result |= self._summary()
+
+    def _unit(self, number: int, rows: list[int], units: int) -> None:
+        def report(p: Progress) -> None:
+            what = f"{p.message}, {rows[0] + 1} to {rows[-1] + 1} of {len(self.settings['seeds'])}"
+            self.on_progress(Progress(number * p.total + p.done, units * p.total, what, p.preview))
+
+        request = GenerateRequest(
+            prompts=tuple(self.settings["prompts"][i] for i in rows),
+            labels=tuple(self.settings["labels"][i] for i in rows),
+            seeds=tuple(self.settings["seeds"][i] for i in rows),
+            negative=self.settings["negative"],
+            sources=self._sources(rows),
+        )
+        result = generate_images(
+            self.generator,
+            self.target,
+            self.guidance,
+            request,
+            controls=self.paired,
+            on_progress=report,
+            cancel=self.cancel,
+        )
+        controls = self._keep_controls(number, rows, result)
+        guided = self._keep_guided(number, rows, result, controls)
+        self._write_trace(number, result)
+        self._score([*guided, *(c for c in controls if c)])
+
+    def _keep_controls(self, number: int, rows: list[int], result: GenerateResult) -> list[str | None]:
+        if result.controls is None or not self.paired or result.percentile_control is None:
+            return [None] * len(rows)
+        found = self._examine(rows, result.controls)
+        batch = [
+            self._meta(number, i, found[k], "control") | {"percentile": _number(result.percentile_control[k])}
+            for k, i in enumerate(rows)
+        ]
+        return list(self._add(batch, rows, result.controls, found))
+
+    def _keep_guided(
+        self, number: int, rows: list[int], result: GenerateResult, controls: Sequence[str | None]
+    ) -> list[str]:
+        found = self._examine(rows, result.images)
+        batch = []
+        for k, i in enumerate(rows):
+            meta = self._meta(number, i, found[k], "guided")
+            meta |= {"percentile": _number(result.percentile[k]), "candidate": result.chosen[k]}
+            if controls[k] is not None and result.percentile_control is not None:
+                meta |= {
+                    "control": controls[k],
+                    "percentile_control": _number(result.percentile_control[k]),
+                }
+            batch.append(meta)
+        return self._add(batch, rows, result.images, found)
+
+    def _meta(self, number: int, index: int, found: Validity, role: str) -> dict[str, Any]:
+        """Metadata of one image."""
+        meta: dict[str, Any] = {
+            "role": role,
+            "unit": number,
+            "index": index,
+            "prompt": self.settings["prompts"][index],
+            "seed": self.settings["seeds"][index],
+            "negative": self.settings["negative"],
+            "preset": self.settings["preset"],
+            "signal": self.guidance.signal,
+            "weight": self.guidance.weight if role == "guided" and self.guidance.climbs else 0.0,
+            "judge": _number(found.judge),
+            "agrees": found.agrees,
+            "distance": _number(found.distance),
+            "distance_limit": _number(found.limit),
+            "survival": _number(found.survival),
+            "neighbours": list(found.neighbours),
+        }
+        if self.settings["sources"]:
+            meta["source"] = self.settings["sources"][index]
+        return {key: value for key, value in meta.items() if value not in (None, "")}
+
+    def _add(
+        self, metas: list[dict[str, Any]], rows: list[int], images: np.ndarray, found: Sequence[Validity]
+    ) -> list[str]:
+        """Commit the images of a unit in one transaction; repeating it changes nothing."""
+        return self.ws.add_images(
+            [
+                NewSample(
+                    image=image,
+                    origin=self.run.id,
+                    split=SPLIT,
+                    label=self.settings["labels"][i],
+                    label_name=self.classifier.labels[self.settings["labels"][i]],
+                    source=f"{self.run.id}/{i:05d}/{meta['role']}",
+                    caption=self.settings["prompts"][i],
+                    meta=meta,
+                    belief="believed" if finding.believed else "quarantined",
+                    belief_reason=finding.reason,
+                )
+                for i, meta, image, finding in zip(rows, metas, images, found, strict=True)
+            ]
+        )
+
+    def _examine(self, rows: list[int], images: np.ndarray) -> list[Validity]:
+        labels = torch.tensor([self.settings["labels"][i] for i in rows])
+        return examine(self.generator, self.target, self.guidance.signal, images, labels, self.validity)
+
+    def _sources(self, rows: list[int]) -> Images | None:
+        if not self.settings["sources"]:
+            return None
+        side = int(self.generator.image_size)
+        fit = Preprocess(side, side, resize="crop", crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
+        pictures = [self.ws.image(self.settings["sources"][i]) for i in rows]
+        return torch.cat([fit(fit.from_pil(picture)[None]) for picture in pictures])
+
+    def _score(self, ids: list[str]) -> None:
+        compute_outputs(self.ws, self.classifier, ids)
+        refresh_scores(self.ws, self.classifier, ids)
+
+    def _write_trace(self, number: int, result: GenerateResult) -> None:
+        """Beside the run: what guidance did at every step, and what it cost."""
+        record = {
+            "trace": result.trace,
+            "calls": result.calls,
+            "calls_control": result.calls_control,
+            "seconds": round(result.seconds, 3),
+        }
+        path = self.ws.run_folder(self.run.id) / f"unit-{number:04d}.json"
+        self.ws.blobs.write(path, json.dumps(record, default=float).encode())
+
+    def _made(self, role: str) -> list[Sample]:
+        return self.ws.samples(self.ws.query(Filter(origin=self.run.id, meta={"role": role})))
+
+    def _summary(self) -> dict[str, Any]:
+        """What the whole run came to, earlier attempts included."""
+        guided = self._made("guided")
+        calls: dict[str, int] = {}
+        seconds = 0.0
+        for path in sorted(self.ws.run_folder(self.run.id).glob("unit-*.json")):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            seconds += record["seconds"]
+            for name, number in record["calls"].items():
+                calls[name] = calls.get(name, 0) + number
+        return {
+            "images": len(guided),
+            "wanted": len(self.settings["seeds"]),
+            "believed": sum(sample.belief == "believed" for sample in guided),
+            "quarantined": sum(sample.belief == "quarantined" for sample in guided),
+            "mean_percentile": _mean([sample.meta.get("percentile") for sample in guided]),
+            "mean_percentile_control": _mean([sample.meta.get("percentile_control") for sample in guided]),
+            "calls": calls,
+            "seconds": round(seconds, 2),
+        }
+
+
+def judge_of(generator: Generator, classifier: Classifier) -> Judge | None:
+    """The independent judge that comes with a generator, for the classes of a classifier; loaded once a
+    process.
+    """
+    folder = getattr(generator, "folder", None)
+    return None if folder is None else _judge(str(folder), generator.hash, classifier.labels)
+
+
+@functools.lru_cache(maxsize=4)
+def _judge(folder: str, stamp: str, labels: tuple[str, ...]) -> Judge | None:
+    return find_judge(folder, labels)
+
+
+def _number(value: float) -> float | None:
+    return None if not math.isfinite(value) else round(float(value), 6)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known) / len(known), 3) if known else None

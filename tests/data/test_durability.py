@@ -1,0 +1,147 @@
+"""What survives a reopening, a kill, a full disk and a newer version."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ltg_core.data.database import SCHEMA_VERSION, explained
+from ltg_core.data.workspace import Workspace
+from ltg_core.errors import InputError, WorkspaceError
+
+_WRITER = """
+import sys
+import numpy as np
+from ltg_core.data.workspace import Workspace
+
+ws = Workspace(sys.argv[1])
+run = ws.start_run("generate", {"steps": 20}, seed=7, hashes={"classifier": "abc"})
+rng = np.random.default_rng(0)
+for i in range(100_000):
+    ws.add_image(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8), origin=run.id, meta={"seed": i})
+    if i == 20:
+        print(run.id, flush=True)
+"""
+
+
+def test_reopening_shows_what_was_there(tmp_path: Path, make):
+    with Workspace(tmp_path / "ws") as ws:
+        id = ws.add_image(make(1), origin="real", caption="hello")
+        run = ws.start_run("score", {"batch": 3}, seed=1, hashes={"classifier": "abc"})
+        ws.finish_run(run.id, "done", result={"n": 1})
+    with Workspace(tmp_path / "ws") as ws:
+        assert ws.sample(id).caption == "hello"
+        again = ws.run(run.id)
+        assert (again.state, again.settings, again.seed, again.result) == ("done", {"batch": 3}, 1, {"n": 1})
+        assert again.finished >= again.started and again.versions["python"]
+        assert [r.id for r in ws.runs("score")] == [run.id] and ws.runs("map") == []
+        assert ws.run_folder(run.id).is_dir()
+
+
+def test_a_killed_process_leaves_every_finished_image_and_its_run_is_interrupted(tmp_path: Path):
+    folder = tmp_path / "ws"
+    writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    run_id = writer.stdout.readline().strip()
+    with Workspace(folder) as ws:
+        assert ws.run(run_id).state == "running"  # somebody else's living run is left alone
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    writer.stdout.close()
+    with Workspace(folder) as ws:
+        assert ws.interrupted == (run_id,)
+        run = ws.run(run_id)
+        assert run.state == "interrupted" and "process" in run.reason and run.finished
+        ids = ws.query()
+        assert len(ids) > 20
+        for id in ids:
+            assert ws.image(id).size == (16, 16) and ws.thumb_path(id).exists()
+        assert ws.resume_run(run_id).state == "running"
+        assert ws.finish_run(run_id, "done").state == "done"
+        with pytest.raises(InputError, match="done"):
+            ws.resume_run(run_id)
+
+
+def test_a_newer_workspace_is_refused_in_words(tmp_path: Path):
+    with Workspace(tmp_path / "ws") as ws, ws.database.write() as connection:
+        connection.execute("UPDATE schema_version SET version = ?", (SCHEMA_VERSION + 1,))
+    with pytest.raises(WorkspaceError, match="newer version"):
+        Workspace(tmp_path / "ws")
+
+
+def test_a_damaged_database_is_told(tmp_path: Path):
+    (tmp_path / "ws").mkdir()
+    (tmp_path / "ws" / "longtail.sqlite").write_bytes(b"this is no database, " * 100)
+    with pytest.raises(WorkspaceError, match="damaged"):
+        Workspace(tmp_path / "ws")
+
+
+def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path):
+    (tmp_path / "ws").write_text("x")
+    with pytest.raises(WorkspaceError, match="ws"):
+        Workspace(tmp_path / "ws")
+
+
+def test_a_full_database_says_so_and_keeps_what_was_there(ws: Workspace, make):
+    kept = ws.add_image(make(1), origin="real")
+    pages = ws.database.rows("PRAGMA page_count")[0][0]
+    ws.database.rows(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(WorkspaceError, match="full"):
+        for i in range(200):
+            ws.add_image(make(2 + i), origin="real", caption="x" * 5000)
+    ws.database.rows("PRAGMA max_page_count = 1000000")
+    ids = ws.query()
+    assert ids[0] == kept and all(ws.image(id).size == (8, 8) for id in ids)
+    ws.add_image(make(1000), origin="real")
+    assert ws.count() == len(ids) + 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always full")
+def test_a_full_disk_says_so_and_leaves_no_half_file(ws: Workspace):
+    target = ws.path / "images" / "ab" / "x.png"
+    with pytest.raises(WorkspaceError, match="full"):
+        ws.blobs.write(target, lambda file: Path("/dev/full").write_bytes(b"x") and None)
+    assert not target.exists() and list((ws.path / "tmp").iterdir()) == []
+    with pytest.raises(WorkspaceError, match="export folder"), explained(ws.path, "export folder"):
+        Path("/dev/full").write_bytes(b"x")
+
+
+def test_a_failed_transaction_leaves_nothing(ws: Workspace):
+    with pytest.raises(RuntimeError), ws.database.write():
+        ws.put_state("a", 1)
+        raise RuntimeError("stop")
+    assert ws.get_state("a") is None
+
+
+def test_old_leftovers_are_swept(tmp_path: Path):
+    Workspace(tmp_path / "ws").close()
+    leftover = tmp_path / "ws" / "tmp" / "1-abc"
+    leftover.write_bytes(b"half")
+    os.utime(leftover, (0, 0))
+    Workspace(tmp_path / "ws").close()
+    assert not leftover.exists()
+
+
+def test_a_closed_workspace_says_so(tmp_path: Path):
+    ws = Workspace(tmp_path / "ws")
+    ws.close()
+    with pytest.raises(WorkspaceError, match="closed"):
+        ws.count()
+
+
+def test_runs_have_safe_names_and_known_states(ws: Workspace):
+    with pytest.raises(InputError):
+        ws.start_run("../evil", {})
+    with pytest.raises(InputError):
+        ws.run_folder("../../evil")
+    run = ws.start_run("map", {"path": Path("a"), "set": {2, 1}}, parent="other")
+    assert run.settings == {"path": "a", "set": [1, 2]} and run.parent == "other"
+    with pytest.raises(InputError, match="sleeping"):
+        ws.finish_run(run.id, "sleeping")
+    with pytest.raises(InputError, match="no run"):
+        ws.run("unknown")
