@@ -77,4 +77,6 @@ class PlotMap(_Drawn):
     CLASS = "ltg-map"
 
     def __init__(self, value: Any = None, *, highlight: list[str] | None = None, **given: Any) -> None:
-        super().__init__(value, highlight=highlight or [], **given)
+        # A plain attribute: gr.HTML would take any word that the script quotes for the name of an event.
+        self.highlight = highlight or []
+        super().__init__(value, highlight=self.highlight, **given)

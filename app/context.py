@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.settings import Settings, read_labels
@@ -88,9 +89,8 @@ class AppContext:
         state = self.workspace.get_state("generator")
         if not state:
             return None
-        if isinstance(state, dict):
-            return str(state.get("name") or state.get("folder") or "generator").rstrip("/").split("/")[-1]
-        return str(state).rstrip("/").split("/")[-1]
+        name = str(state.get("name") or "generator")
+        return name if name != "generator" else f"{Path(str(state.get('path', 'own'))).parent.name} diffusion"
 
     @property
     def model_hash(self) -> str | None:

@@ -28,7 +28,12 @@ def control(spec: Spec, choices: list[str] | None = None) -> gr.components.Compo
         step = 1 if whole else (0.01 if spec.high <= 2 else 0.1)
         return gr.Slider(spec.low, spec.high, value=spec.default, step=step, label=label, info=spec.help)
     return gr.Number(
-        spec.default, label=label, info=spec.help, precision=0 if whole else None, minimum=spec.low, maximum=spec.high
+        spec.default,
+        label=label,
+        info=spec.help,
+        precision=0 if whole else None,
+        minimum=spec.low,
+        maximum=spec.high,
     )
 
 
@@ -46,7 +51,9 @@ def settings_from(cls: type[Params], made: dict[str, Any], values: dict[Any, Any
     Raises:
         ParamError: A value out of bounds.
     """
-    return cls.from_dict({name: values[widget] for name, widget in made.items() if values[widget] is not None})
+    return cls.from_dict(
+        {name: values[widget] for name, widget in made.items() if values[widget] is not None}
+    )
 
 
 def class_choices(ctx: AppContext, *, any_: bool = True) -> list[tuple[str, str]]:
@@ -58,7 +65,16 @@ def class_choices(ctx: AppContext, *, any_: bool = True) -> list[tuple[str, str]
 def signal_choices(ctx: AppContext) -> list[tuple[str, str]]:
     """Signals that have scores: (words, name)."""
     names = ctx.workspace.score_names(ctx.model_hash) if ctx.model_hash else []
-    order = ("epistemic", "entropy", "margin", "energy", "loss", "hardness", "density", "relative_mahalanobis")
+    order = (
+        "epistemic",
+        "entropy",
+        "margin",
+        "energy",
+        "loss",
+        "hardness",
+        "density",
+        "relative_mahalanobis",
+    )
     ranked = sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
     return [(words(name), name) for name in ranked]
 

@@ -27,7 +27,12 @@ from ltg_core.errors import LtgError
 if TYPE_CHECKING:
     from ltg_core.data.records import Sample
 
-_MARKS = {"accepted": "✓ accepted", "rejected": "✕ rejected", "flagged": "⚑ flagged", "undecided": "undecided"}
+_MARKS = {
+    "accepted": "✓ accepted",
+    "rejected": "✕ rejected",
+    "flagged": "⚑ flagged",
+    "undecided": "undecided",
+}
 
 
 def cards(ctx: AppContext, ids: Sequence[str], signal: str | None = None) -> list[dict[str, Any]]:
@@ -74,7 +79,12 @@ def _verdict(ctx: AppContext, sample: Sample, labels: Sequence[str]) -> Node:
     return h(
         f"div.says.{kind}",
         h("div", h("span.soft", "Asked for " if not sample.real else "Label "), h("b", truth)),
-        h("div", h("span.soft", "Prediction "), h("b", name_of(said.pred, labels)), h("span.soft", f" {percent(said.confidence)}")),
+        h(
+            "div",
+            h("span.soft", "Prediction "),
+            h("b", name_of(said.pred, labels)),
+            h("span.soft", f" {percent(said.confidence)}"),
+        ),
     )
 
 
@@ -94,7 +104,9 @@ def _signals(ctx: AppContext, sample: Sample) -> Node | None:
     for shown, name in signal_choices(ctx):
         score = ctx.workspace.scores([sample.id], model or "", name).get(sample.id)
         if score is not None:
-            rows.append(meter(shown, score.percentile, "no data" if math.isnan(score.value) else f"{score.value:.2f}"))
+            rows.append(
+                meter(shown, score.percentile, "no data" if math.isnan(score.value) else f"{score.value:.2f}")
+            )
     if not rows:
         return None
     return h("div.signals", h("h4", "Rarer than … % of held-out real data"), *rows)
@@ -116,15 +128,22 @@ def overview(ctx: AppContext) -> Node:
     """How the classifier does on real samples, class by class, and which signal finds its errors."""
     classifier = ctx.classifier()
     if classifier is None:
-        return view(empty("No classifier yet", "Add one under Setup; its accuracy appears here."), classes="panel")
+        return view(
+            empty("No classifier yet", "Add one under Setup; its accuracy appears here."), classes="panel"
+        )
     check = ctx.cached("check", lambda: _checked(ctx))
     if check is None:
-        return view(empty("Not scored yet", "As soon as the samples are scored, the accuracy appears here."), classes="panel")
+        return view(
+            empty("Not scored yet", "As soon as the samples are scored, the accuracy appears here."),
+            classes="panel",
+        )
     return view(
         h("h3", "How it does"),
         h(
             "div.figures",
-            _figure(percent(check["accuracy"], 1), f"accuracy on {check['n']:,} real samples" + _of_split(check)),
+            _figure(
+                percent(check["accuracy"], 1), f"accuracy, {check['n']:,} {check['split'] or 'real'} samples"
+            ),
             _figure(percent(check.get("balanced_accuracy"), 1), "mean over classes"),
         ),
         h("p.warn", check["warning"]) if check.get("warning") else None,
@@ -154,10 +173,6 @@ def _checked(ctx: AppContext) -> dict[str, Any] | None:
 def accuracy(ctx: AppContext) -> dict[str, Any] | None:
     """The check behind the header's figure; None where nothing is scored."""
     return None if ctx.classifier() is None else ctx.cached("check", lambda: _checked(ctx))
-
-
-def _of_split(check: dict[str, Any]) -> str:
-    return f" ({check['split']})" if check.get("split") else ""
 
 
 def _figure(value: str, text: str) -> Node:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.context import AppContext
 from app.details import accuracy
 from app.render import Node, h, job_bar, percent, view
+from app.session import KINDS
 from ltg_core.jobs import Job
 
 
@@ -12,7 +13,11 @@ def header(ctx: AppContext) -> tuple[Node, str]:
     """The header's nodes, and a key that changes whenever they do."""
     running = ctx.running()
     failed = _last_failure(ctx, running)
-    key = f"{ctx.revision}|" + ",".join(f"{job.id}:{job.version}" for job in running) + f"|{failed.id if failed else ''}"
+    key = (
+        f"{ctx.revision}|"
+        + ",".join(f"{job.id}:{job.version}" for job in running)
+        + f"|{failed.id if failed else ''}"
+    )
     return ctx_view(ctx, running, failed), key
 
 
@@ -22,17 +27,49 @@ def ctx_view(ctx: AppContext, running: list[Job], failed: Job | None) -> Node:
     return view(
         h(
             "header.top",
-            h("div.brand", h("span.brand-mark"), h("b", "Longtail"), h("span.brand-sub", "find the blind spots of a classifier")),
-            h("div.chips", *[_chip(*fact) for fact in facts]),
+            h(
+                "div.brand",
+                h("span.brand-mark"),
+                h("b", "Longtail"),
+                h("span.brand-sub", "find the blind spots of a classifier"),
+            ),
+            h(
+                "div.chips",
+                *[_busy(ctx, job) for job in running if job.kind in KINDS],
+                *[_chip(*fact) for fact in facts],
+            ),
         ),
-        *[job_bar(job, ctx.title(job)) for job in running],
-        job_bar(failed, ctx.title(failed)) if failed else None,
+        # A tab shows its own jobs at full width; here they are a chip that leads to it.
+        *[job_bar(job, ctx.title(job)) for job in running if job.kind not in KINDS],
+        job_bar(failed, ctx.title(failed)) if failed and failed.kind not in KINDS else None,
+    )
+
+
+def _busy(ctx: AppContext, job: Job) -> Node:
+    step = job.progress
+    share = f"{100 * step.done / step.total:.0f} %" if step.total else "…"
+    tab = {"generate": "imagine", "export": "curate"}.get(job.kind, job.kind)
+    return h(
+        "button.chip.is-busy",
+        h("span.dot"),
+        h("span.chip-name", ctx.title(job)),
+        h("b", share),
+        act=("go", {"tab": tab}),
+        title=step.message,
+        type="button",
     )
 
 
 def _chip(name: str, value: str, tab: str, note: str) -> Node:
     known = "" if value != "none" else ".is-none"
-    return h(f"button.chip{known}", h("span.chip-name", name), h("b", value), act=("go", {"tab": tab}), title=note, type="button")
+    return h(
+        f"button.chip{known}",
+        h("span.chip-name", name),
+        h("b", value),
+        act=("go", {"tab": tab}),
+        title=note,
+        type="button",
+    )
 
 
 def _facts(ctx: AppContext) -> list[tuple[str, str, str, str]]:
@@ -43,10 +80,25 @@ def _facts(ctx: AppContext) -> list[tuple[str, str, str, str]]:
     check = accuracy(ctx)
     samples = f"{real:,}" + (f" + {made:,} generated" if made else "") if real or made else "none"
     return [
-        ("Classifier", classifier.name if classifier else "none", "setup", "The classifier under test; click for details"),
+        (
+            "Classifier",
+            classifier.name if classifier else "none",
+            "setup",
+            "The classifier under test; click for details",
+        ),
         ("Samples", samples, "browse", "Samples in the workspace"),
-        ("Accuracy", percent(check["accuracy"], 1) if check else "–", "browse", "On real samples that it was not trained on"),
-        ("Generator", ctx.generator_name() or "none", "imagine", "The text-to-image model that imagines new samples"),
+        (
+            "Accuracy",
+            percent(check["accuracy"], 1) if check else "–",
+            "browse",
+            "On real samples that it was not trained on",
+        ),
+        (
+            "Generator",
+            ctx.generator_name() or "none",
+            "imagine",
+            "The text-to-image model that imagines new samples",
+        ),
     ]
 
 

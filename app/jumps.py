@@ -24,7 +24,11 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         name, sample_id = data.get("name"), str(data.get("id", ""))
         if name == "explain":
             explain.submit(ctx, [sample_id], methods or list(explain.METHODS[:2]), "prediction", False)
-            return {session.tabs: gr.Tabs(selected=explain.ID), session.explained: [sample_id], to_explain.target: "prediction"}
+            return {
+                session.tabs: gr.Tabs(selected=explain.ID),
+                session.explained: [sample_id],
+                to_explain.target: "prediction",
+            }
         if name == "imagine":
             label = ctx.workspace.sample(sample_id).label_name
             known = label in ctx.workspace.label_names()
@@ -36,10 +40,20 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
                 to_imagine.prompt: "",
             }
         if name == "map":
-            return {session.tabs: gr.Tabs(selected=map_tab.ID)} | map_tab.focus(ctx, to_map, session, sample_id)
+            return {session.tabs: gr.Tabs(selected=map_tab.ID)} | map_tab.focus(
+                ctx, to_map, session, sample_id
+            )
         return gr.skip()
 
-    outputs = [session.tabs, session.explained, session.sources, to_explain.target, to_imagine.preset, to_imagine.label,
-               to_imagine.prompt, *to_map.focus_outputs]  # fmt: skip
+    outputs = [
+        session.tabs,
+        session.explained,
+        session.sources,
+        to_explain.target,
+        to_imagine.preset,
+        to_imagine.label,
+        to_imagine.prompt,
+        *to_map.focus_outputs,
+    ]
     for panel in (widgets["browse"].panel, to_map.panel):
         panel.act(jump, to_explain.methods, outputs, show_progress="hidden", concurrency_limit=None)

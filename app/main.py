@@ -11,9 +11,9 @@ from typing import Any
 
 import gradio as gr
 
+from app import jumps
 from app.components import ASSETS, View
 from app.context import AppContext
-from app import jumps
 from app.header import header
 from app.server import make_server, new_key
 from app.session import KINDS, QUICK, Session, clicked, polite
@@ -31,9 +31,14 @@ _MONO_FONT = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"
 
 def build(ctx: AppContext) -> gr.Blocks:
     """The whole page: all tabs are built, then all are wired."""
-    with gr.Blocks(title=f"{NAME} — find the blind spots of a classifier", analytics_enabled=False, fill_width=True) as page:
+    with gr.Blocks(
+        title=f"{NAME} — find the blind spots of a classifier", analytics_enabled=False, fill_width=True
+    ) as page:
         top = View(elem_id="header")
-        states = {name: gr.State(value) for name, value in (("sample", ""), ("sources", []), ("explained", []), ("run", ""), ("seen", -1))}
+        states = {
+            name: gr.State(value)
+            for name, value in (("sample", ""), ("sources", []), ("explained", []), ("run", ""), ("seen", -1))
+        }
         head_key = gr.State("")
         widgets: dict[str, SimpleNamespace] = {}
         with gr.Tabs(elem_id="tabs", selected=browse.ID) as tabs:
@@ -50,7 +55,12 @@ def build(ctx: AppContext) -> gr.Blocks:
 
 
 def _follow(
-    ctx: AppContext, page: gr.Blocks, session: Session, widgets: dict[str, SimpleNamespace], top: View, head_key: gr.State
+    ctx: AppContext,
+    page: gr.Blocks,
+    session: Session,
+    widgets: dict[str, SimpleNamespace],
+    top: View,
+    head_key: gr.State,
 ) -> None:
     """The header, and the tabs' refresh whenever a job has changed the workspace."""
 
@@ -148,12 +158,13 @@ def _share(port: int, key: str) -> None:
     """A public link through Gradio's tunnel; the key in it keeps others out."""
     import secrets
 
+    import httpx
     from gradio.networking import setup_tunnel
 
     try:
         link = setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
         print(f"Public link: {link}/?key={key}", flush=True)
-    except Exception as error:  # a tunnel can fail in many ways; the local page works on
+    except (OSError, RuntimeError, ValueError, httpx.HTTPError) as error:  # the local page works on
         print(f"No public link could be made: {error}", file=sys.stderr)
 
 

@@ -17,11 +17,27 @@ if TYPE_CHECKING:
     from ltg_core.data.records import Prediction, Sample, Score
 
 Node = dict[str, Any]
-QUIET_META = ("control", "source", "role", "prompt", "seed", "unit", "index", "neighbours", "scores", "trace")
+QUIET_META = (
+    "agrees",
+    "candidate",
+    "control",
+    "distance",
+    "distance_limit",
+    "index",
+    "neighbours",
+    "percentile",
+    "percentile_control",
+    "prompt",
+    "role",
+    "seed",
+    "source",
+)
 
 
-def h(tag: str, *children: Node | str | None, act: tuple[str, Mapping[str, Any]] | None = None, **attrs: Any) -> Node:
-    """A node: ``h("p.note", "text")``, ``h("button.small", "Go", act=("go", {...}))``; see assets/components/nodes.js."""
+def h(
+    tag: str, *children: Node | str | None, act: tuple[str, Mapping[str, Any]] | None = None, **attrs: Any
+) -> Node:
+    """A node: ``h("p.note", "text")``, ``h("button", "Go", act=("go", {...}))``; see assets/components/nodes.js."""
     name, _, classes = tag.partition(".")
     node: Node = {"t": name or "div", "c": classes.replace(".", " ")}
     kids = [child for child in children if child is not None]
@@ -94,14 +110,22 @@ def name_of(index: int | None, labels: Sequence[str]) -> str:
 
 
 def card(
-    sample: Sample, labels: Sequence[str], prediction: Prediction | None, score: Score | None, signal: str = ""
+    sample: Sample,
+    labels: Sequence[str],
+    prediction: Prediction | None,
+    score: Score | None,
+    signal: str = "",
 ) -> dict[str, Any]:
     """One thumbnail of a grid."""
     item: dict[str, Any] = {"id": sample.id, "t": label_of(sample, labels), "v": sample.verdict}
     if prediction is not None:
         item["k"] = {True: "right", False: "wrong", None: ""}[prediction.correct]
         said = name_of(prediction.pred, labels)
-        item["s"] = f"{percent(prediction.confidence)}" if prediction.correct else f"→ {said} {percent(prediction.confidence)}"
+        item["s"] = (
+            f"{percent(prediction.confidence)}"
+            if prediction.correct
+            else f"→ {said} {percent(prediction.confidence)}"
+        )
     if score is not None and score.percentile is not None and not math.isnan(score.percentile):
         item["p"] = round(score.percentile, 1)
         item["pt"] = f"{signal}: {ordinal(score.percentile)} of held-out real data"
@@ -164,7 +188,9 @@ def job_bar(job: Job, title: str, *, cancel: bool = True) -> Node:
             h("b", title),
             h("span.job-text", text),
             h("span.job-left", left),
-            h("button.link", "Cancel", act=("cancel", {"job": job.id}), type="button") if cancel and not job.ended else None,
+            h("button.link", "Cancel", act=("cancel", {"job": job.id}), type="button")
+            if cancel and not job.ended
+            else None,
         ),
         h("div.bar", h("div.bar-fill"), w=f"{share:.1f}%"),
         key=job.id,

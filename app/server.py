@@ -83,11 +83,15 @@ def _routes(server: FastAPI, ctx: AppContext) -> None:
 
     @server.get("/media/export/{name}")
     def export(name: str) -> FileResponse:
-        return FileResponse(_exported(ctx, name.removesuffix(".zip")), media_type="application/zip", filename=name)
+        return FileResponse(
+            _exported(ctx, name.removesuffix(".zip")), media_type="application/zip", filename=name
+        )
 
     @server.get("/vendor/plotly.min.js")
     def plotly() -> FileResponse:
-        return FileResponse(_plotly_script(), media_type="text/javascript", headers={"Cache-Control": "max-age=86400"})
+        return FileResponse(
+            _plotly_script(), media_type="text/javascript", headers={"Cache-Control": "max-age=86400"}
+        )
 
     @server.get("/healthz")
     def health() -> dict[str, str]:
@@ -142,7 +146,9 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
+        }
         status = self._refusal(scope, headers)
         if scope["type"] == "websocket":
             if status:
@@ -198,7 +204,9 @@ class Guard:
                 present = {name.lower() for name, _ in message["headers"]}
                 extra = [pair for pair in _HEADERS if pair[0] not in present]
                 if self.key:
-                    extra.append((b"set-cookie", f"{_COOKIE}={self.key}; Path=/; HttpOnly; SameSite=Strict".encode()))
+                    extra.append(
+                        (b"set-cookie", f"{_COOKIE}={self.key}; Path=/; HttpOnly; SameSite=Strict".encode())
+                    )
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 

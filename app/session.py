@@ -19,6 +19,10 @@ KINDS = ("generate", "explain", "map", "export", "setup")
 """Kinds of jobs that a tab follows."""
 QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
 """For cheap handlers: nothing flickers, and one user does not wait for another."""
+LATEST: dict[str, Any] = {**QUICK, "trigger_mode": "always_last"}
+"""For what follows the pointer: of several events in a hurry the last one counts."""
+EVERY: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 1, "trigger_mode": "multiple"}
+"""For decisions: none is dropped, and they are done in order."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,14 +74,40 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
-    add("data", nargs="?", type=Path, metavar="DATA", help="folder of class folders, zip of one, Parquet, CSV or JSONL")
+    add(
+        "data",
+        nargs="?",
+        type=Path,
+        metavar="DATA",
+        help="folder of class folders, zip of one, Parquet, CSV or JSONL",
+    )
     add("--model", type=Path, metavar="FILE", help="classifier: safetensors or weights-only state dict")
     add("--arch", metavar="NAME", help="its architecture, e.g. timm:resnet18 (not needed beside a JSON card)")
-    add("--labels", type=Path, metavar="FILE", help="class names in the order of the outputs: one a line, or JSON")
-    add("--generator", type=Path, metavar="DIR", help="folder of a text-to-image diffusion model (diffusers layout)")
-    add("--workspace", type=Path, metavar="DIR", help="where results are kept (default: workspace/<name of DATA>)")
+    add(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="class names in the order of the outputs: one a line, or JSON",
+    )
+    add(
+        "--generator",
+        type=Path,
+        metavar="DIR",
+        help="folder of a text-to-image diffusion model (diffusers layout)",
+    )
+    add(
+        "--workspace",
+        type=Path,
+        metavar="DIR",
+        help="where results are kept (default: workspace/<name of DATA>)",
+    )
     add("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    add("--port", type=int, default=USUAL_PORT, help=f"port (default: {USUAL_PORT}, or a free one if that is taken)")
+    add(
+        "--port",
+        type=int,
+        default=USUAL_PORT,
+        help=f"port (default: {USUAL_PORT}, or a free one if that is taken)",
+    )
     add("--no-browser", action="store_true", help="do not open a browser")
     add("--share", action="store_true", help="open a public link, guarded by a key (needs the network)")
     add("--max-upload-mb", type=int, default=2048, metavar="MB", help="largest upload (default: 2048)")
@@ -146,12 +172,16 @@ def labels_from_text(text: str) -> list[str]:
         except ValueError as error:
             raise InputError(f"the class names look like JSON and are not: {error}") from error
         if isinstance(value, dict):
-            value = [value[key] for key in sorted(value, key=lambda k: (len(k), k) if k.isdigit() else (99, k))]
+            value = [
+                value[key] for key in sorted(value, key=lambda k: (len(k), k) if k.isdigit() else (99, k))
+            ]
         found = list(value)
     elif len(found) == 1 and "," in str(found[0]):
         found = [one.strip() for one in str(found[0]).split(",") if one.strip()]
     if not found:
-        raise InputError("there are no class names; give one a line, in the order of the classifier's outputs")
+        raise InputError(
+            "there are no class names; give one a line, in the order of the classifier's outputs"
+        )
     return [str(one) for one in found]
 
 

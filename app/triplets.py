@@ -56,11 +56,28 @@ def _summary(book: _Book, rows: Sequence[Mapping[str, Any]], believed: Sequence[
     figures = [h("div.figure", h("b", f"{len(believed)} of {len(rows)}"), h("span", "believed"))]
     if not math.isnan(guided):
         before = "" if math.isnan(control) else f"{control:.0f} → "
-        figures.append(h("div.figure", h("b", f"{before}{guided:.0f}"), h("span", "mean percentile, unguided → guided")))
+        figures.append(
+            h("div.figure", h("b", f"{before}{guided:.0f}"), h("span", "mean percentile, unguided → guided"))
+        )
     if any(value is not None for value in missed):
-        figures.append(h("div.figure", h("b", _share(missed_control) + " → " + _share(missed)), h("span", "misread by the classifier, unguided → believed")))
+        figures.append(
+            h(
+                "div.figure",
+                h("b", _share(missed_control) + " → " + _share(missed)),
+                h("span", "misread by the classifier, unguided → believed"),
+            )
+        )
     ids = [row["guided"] for row in believed]
-    accept = h("button", f"Accept all {len(ids)} believed", act=("verdict", {"ids": ids, "verdict": "accepted"}), type="button") if ids else None
+    accept = (
+        h(
+            "button",
+            f"Accept all {len(ids)} believed",
+            act=("verdict", {"ids": ids, "verdict": "accepted"}),
+            type="button",
+        )
+        if ids
+        else None
+    )
     return h("div.figures.summary", *figures, accept)
 
 
@@ -94,14 +111,20 @@ def _row(book: _Book, row: Mapping[str, Any]) -> Node:
 
 def _frame(sample_id: str | None, name: str, note: str, *, main: bool = False) -> Node:
     shown = h("img", src=f"image:{sample_id}", alt=name) if sample_id else h("div.blank")
-    return h("figure.frame" + (".is-main" if main else ""), shown, h("figcaption", h("span", name), h("b", note)))
+    return h(
+        "figure.frame" + (".is-main" if main else ""), shown, h("figcaption", h("span", name), h("b", note))
+    )
 
 
 def _difference(control: str | None, guided: str) -> Node:
     """Two layers; the browser subtracts one from the other."""
     if not control:
         return _frame(None, "difference", "")
-    layers = h("div.diff", h("img", src=f"image:{control}", alt=""), h("img.over", src=f"image:{guided}", alt="difference"))
+    layers = h(
+        "div.diff",
+        h("img", src=f"image:{control}", alt=""),
+        h("img.over", src=f"image:{guided}", alt="difference"),
+    )
     return h("figure.frame", layers, h("figcaption", h("span", "difference"), h("b", "")))
 
 
@@ -110,15 +133,28 @@ def _words(book: _Book, guided: Sample, row: Mapping[str, Any]) -> list[Node | N
     wanted = label_of(guided, book.labels)
     verdict = "" if guided.verdict == "undecided" else guided.verdict
     lines: list[Node | None] = [
-        h("div.row-head", h("b", wanted), h("span.badge.badge-" + verdict, verdict) if verdict else None,
-          h(f"span.badge.badge-{row['belief']}", str(row["belief"])) if row.get("belief") else None)  # fmt: skip
+        h(
+            "div.row-head",
+            h("b", wanted),
+            h("span.badge.badge-" + verdict, verdict) if verdict else None,
+            h(f"span.badge.badge-{row['belief']}", str(row["belief"])) if row.get("belief") else None,
+        )
     ]
     if said is not None:
         kind = "wrong" if said.correct is False else "right"
-        lines.append(h(f"div.row-said.{kind}", h("span.soft", "read as "), h("b", name_of(said.pred, book.labels)), h("span.soft", f" {percent(said.confidence)}")))
+        lines.append(
+            h(
+                f"div.row-said.{kind}",
+                h("span.soft", "read as "),
+                h("b", name_of(said.pred, book.labels)),
+                h("span.soft", f" {percent(said.confidence)}"),
+            )
+        )
     lines.append(h("div.row-why.soft", str(row["reason"])) if row.get("reason") else None)
     prompt = guided.meta.get("prompt") or guided.caption
-    lines.append(h("div.row-prompt.soft", f"“{prompt}” · seed {guided.meta.get('seed', '–')}") if prompt else None)
+    lines.append(
+        h("div.row-prompt.soft", f"“{prompt}” · seed {guided.meta.get('seed', '–')}") if prompt else None
+    )
     return lines
 
 
@@ -126,6 +162,12 @@ def _buttons(guided: Sample) -> Node:
     def button(verdict: str, text: str) -> Node:
         on = guided.verdict == verdict
         act = ("verdict", {"ids": [guided.id], "verdict": "undecided" if on else verdict})
-        return h(f"button.verdict.verdict-{verdict}" + (".is-on" if on else ""), text, act=act, type="button", aria_pressed=str(on).lower())
+        return h(
+            f"button.verdict.verdict-{verdict}" + (".is-on" if on else ""),
+            text,
+            act=act,
+            type="button",
+            aria_pressed=str(on).lower(),
+        )
 
     return h("div.row-buttons", button("accepted", "✓ Accept"), button("rejected", "✕ Reject"))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import ROOT, auroc, aupr, call_costs, machine, read_json, write_json
+from benchmarks.measure import ROOT, aupr, auroc, call_costs, machine, read_json, write_json
 from ltg_core.demo.build import BuildSettings, World
 from ltg_core.demo.data import Split
 from ltg_core.demo.plan import PLANTED, planted
@@ -83,7 +83,7 @@ def gates(bench: Bench) -> dict[str, Any]:
     plain_labels = [i for i in range(len(CLASSES)) for _ in range(100)]
     plain = bench.sample([prompt(CLASSES[i]) for i in plain_labels], plain_labels, 60_000)
     signs_plain, conditions_plain = bench.oracles.read(plain)
-    share = {c: 0 for c in CONDITIONS}
+    share = dict.fromkeys(CONDITIONS, 0)
     for row in conditions_plain:
         for name in names_of(row):
             share[name] += 1
@@ -136,7 +136,9 @@ class Bench:
         for start in range(0, len(prompts), 64):
             rows = slice(start, start + 64)
             request = GenerateRequest(
-                tuple(prompts[rows]), tuple(labels[rows]), tuple(range(first_seed + start, first_seed + start + len(prompts[rows])))
+                tuple(prompts[rows]),
+                tuple(labels[rows]),
+                tuple(range(first_seed + start, first_seed + start + len(prompts[rows]))),
             )
             parts.append(generate_images(self.generator, self.target, PRESETS["unguided"], request).images)
         return np.concatenate(parts)
@@ -153,8 +155,10 @@ class Bench:
         out = self.outputs(split.images)
         predicted = out.logits.argmax(dim=1)
         values = score_all(out, self.target.reference, predicted)
-        wrong = (predicted.numpy() != split.signs)
-        hidden = np.array([planted(CLASSES[s], c) for s, c in zip(split.signs, split.conditions, strict=True)])
+        wrong = predicted.numpy() != split.signs
+        hidden = np.array(
+            [planted(CLASSES[s], c) for s, c in zip(split.signs, split.conditions, strict=True)]
+        )
         return {name: v.numpy() for name, v in values.items()}, wrong, hidden
 
 
@@ -178,7 +182,9 @@ def signals(bench: Bench, split: Split) -> dict[str, Any]:
     cells = {}
     for sign, names in PLANTED.items():
         for name in names:
-            mask = np.array([CLASSES[s] == sign and name in c for s, c in zip(split.signs, split.conditions, strict=True)])
+            mask = np.array(
+                [CLASSES[s] == sign and name in c for s, c in zip(split.signs, split.conditions, strict=True)]
+            )
             cells[f"{sign} / {name}"] = {"n": int(mask.sum()), "accuracy": float(1 - wrong[mask].mean())}
     return {
         "n": len(wrong),
@@ -204,7 +210,9 @@ def run_arm(bench: Bench, guidance: Guidance, seed: int, per_class: int) -> dict
         result = generate_images(bench.generator, bench.target, guidance, request, controls=False)
         for name, n in result.calls.items():
             calls[name] = calls.get(name, 0) + n
-        found = examine(bench.generator, bench.target, guidance.signal, result.images, torch.tensor(labels[part]))
+        found = examine(
+            bench.generator, bench.target, guidance.signal, result.images, torch.tensor(labels[part])
+        )
         signs, conditions = bench.oracles.read(result.images)
         predicted = bench.classifier.outputs(from_uint8(result.images)).logits.argmax(dim=1).numpy()
         for i, label in enumerate(labels[part]):
@@ -253,7 +261,10 @@ def main() -> None:
             write_json(path, {"arm": name, "seed": seed, "settings": settings, **result})
             on = [r for r in result["rows"] if r["on_class"]]
             share = sum(r["planted"] for r in on) / max(1, len(on))
-            print(f"{name} seed {seed}: planted {share:.3f} on-class {len(on) / len(result['rows']):.3f}", flush=True)
+            print(
+                f"{name} seed {seed}: planted {share:.3f} on-class {len(on) / len(result['rows']):.3f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

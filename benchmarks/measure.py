@@ -27,10 +27,14 @@ def machine() -> str:
             name = line.split(":", 1)[1].strip()
             break
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
-    return f"{name}, {os.cpu_count()} cores, {gpu}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    return (
+        f"{name}, {os.cpu_count()} cores, {gpu}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )
 
 
-def interval(values: np.ndarray, statistic: Callable[[np.ndarray], float], seed: int = 0) -> tuple[float, float]:
+def interval(
+    values: np.ndarray, statistic: Callable[[np.ndarray], float], seed: int = 0
+) -> tuple[float, float]:
     """95 % bootstrap interval of a statistic of rows."""
     rng = np.random.default_rng(seed)
     draws = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(1000)]
@@ -40,7 +44,7 @@ def interval(values: np.ndarray, statistic: Callable[[np.ndarray], float], seed:
 def ratio_interval(
     top: np.ndarray, bottom: np.ndarray, statistic: Callable[[np.ndarray], float], seed: int = 0
 ) -> tuple[float, float, float]:
-    """Ratio of a statistic of two arms, with its 95 % bootstrap interval; rows are paired where the arms agree in length."""
+    """Ratio of a statistic of two arms with its 95 % bootstrap interval; rows are paired where the lengths agree."""
     rng = np.random.default_rng(seed)
     paired = len(top) == len(bottom)
     draws = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,8 +20,15 @@ if TYPE_CHECKING:
     from ltg_core.data.workspace import Workspace
     from ltg_core.models.classifier import Classifier
 
-torch.set_num_threads(2)
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(2)
 ensure_torchvision()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings of third-party code that nothing here can avoid; all others are errors."""
+    config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning:diffusers")
+
 
 SIGNS = ("stop", "yield", "parking")
 SIZES = {"train": 12, "val": 6, "test": 6}

@@ -12,16 +12,26 @@ from app.context import AppContext
 from app.controls import ANY, PAGE, class_choices, given, keep, origin_choices, signal_choices, whole, words
 from app.details import cards, overview, sample_panel
 from app.render import h, view
-from app.session import Session, clicked, polite
+from app.session import LATEST, QUICK, Session, clicked, polite
 from ltg_core.errors import InputError
 
 TITLE = "Browse"
 ID = "browse"
 
 _RIGHT = [("Any", ANY), ("Right", "right"), ("Wrong", "wrong")]
-_VERDICTS = [("Any", ANY), ("Accepted", "accepted"), ("Rejected", "rejected"), ("Flagged", "flagged"), ("Undecided", "undecided")]
+_VERDICTS = [
+    ("Any", ANY),
+    ("Accepted", "accepted"),
+    ("Rejected", "rejected"),
+    ("Flagged", "flagged"),
+    ("Undecided", "undecided"),
+]
 _BELIEF = [("Any", ANY), ("Believed", "believed"), ("Quarantined", "quarantined")]
-_ORDERS = [("Confidence, lowest first", "-confidence"), ("Confidence, highest first", "confidence"), ("Newest", "created")]
+_ORDERS = [
+    ("Confidence, lowest first", "-confidence"),
+    ("Confidence, highest first", "confidence"),
+    ("Newest", "created"),
+]
 
 
 def build(ctx: AppContext) -> SimpleNamespace:
@@ -29,27 +39,59 @@ def build(ctx: AppContext) -> SimpleNamespace:
     w = SimpleNamespace(page=gr.State(0))
     with gr.Row(elem_classes="three"):
         with gr.Column(elem_classes="rail"):
-            w.sort = gr.Dropdown([("Newest", "created")], value="created", label="Rank by", elem_id="browse-sort", interactive=True)
-            w.label = gr.Dropdown([("Any", ANY)], value=ANY, label="Class", elem_id="browse-class", interactive=True)
+            w.sort = gr.Dropdown(
+                [("Newest", "created")],
+                value="created",
+                label="Rank by",
+                elem_id="browse-sort",
+                interactive=True,
+            )
+            w.label = gr.Dropdown(
+                [("Any", ANY)], value=ANY, label="Class", elem_id="browse-class", interactive=True
+            )
             w.right = gr.Radio(_RIGHT, value=ANY, label="Prediction is", elem_id="browse-right")
             w.split = gr.Dropdown([("Any", ANY)], value=ANY, label="Split", interactive=True)
             with gr.Accordion("More filters", open=False):
                 w.prediction = gr.Dropdown([("Any", ANY)], value=ANY, label="Predicted as", interactive=True)
-                w.origin = gr.Dropdown([("Any", ANY), ("Real", "real"), ("Generated", "generated")], value="real", label="Origin", interactive=True)
+                w.origin = gr.Dropdown(
+                    [("Any", ANY), ("Real", "real"), ("Generated", "generated")],
+                    value="real",
+                    label="Origin",
+                    interactive=True,
+                )
                 w.verdict = gr.Dropdown(_VERDICTS, value=ANY, label="Verdict", interactive=True)
                 w.belief = gr.Dropdown(_BELIEF, value=ANY, label="Belief", interactive=True)
                 w.tag = gr.Dropdown([("Any", ANY)], value=ANY, label="Tag", interactive=True)
-            w.text = gr.Textbox(label="Words", placeholder="night fog …", max_length=200, elem_id="browse-text", submit_btn="Find")
+            w.text = gr.Textbox(
+                label="Words",
+                placeholder="night fog …",
+                max_length=200,
+                elem_id="browse-text",
+                submit_btn="Find",
+            )
             w.reset = gr.Button("Clear filters", size="sm", elem_classes="quiet")
         with gr.Column(elem_classes="middle"):
             with gr.Row(elem_classes="pager"):
                 w.count = View(elem_id="browse-count")
-                w.previous = gr.Button("←", size="sm", min_width=44, elem_id="browse-previous", elem_classes="quiet")
+                w.previous = gr.Button(
+                    "←", size="sm", min_width=44, elem_id="browse-previous", elem_classes="quiet"
+                )
                 w.next = gr.Button("→", size="sm", min_width=44, elem_id="browse-next", elem_classes="quiet")
             w.grid = Grid({"items": [], "empty": ["Loading …"]}, elem_id="browse-grid")
         with gr.Column(elem_classes="side"):
             w.panel = View(elem_id="browse-panel")
-    w.filters = {w.sort, w.label, w.right, w.split, w.prediction, w.origin, w.verdict, w.belief, w.tag, w.text}
+    w.filters = {
+        w.sort,
+        w.label,
+        w.right,
+        w.split,
+        w.prediction,
+        w.origin,
+        w.verdict,
+        w.belief,
+        w.tag,
+        w.text,
+    }
     return w
 
 
@@ -82,7 +124,9 @@ def show_page(ctx: AppContext, w: SimpleNamespace, values: dict[Any, Any], numbe
     pages = max(1, -(-total // PAGE))
     number = min(max(0, number), pages - 1)
     signal = sort if sort in [name for _, name in signal_choices(ctx)] else None
-    if signal is None and (sort not in [v for _, v in _ORDERS] or (sort.endswith("confidence") and not ctx.model_hash)):
+    if signal is None and (
+        sort not in [v for _, v in _ORDERS] or (sort.endswith("confidence") and not ctx.model_hash)
+    ):
         sort = "created"
     ids = ctx.workspace.query(wanted, sort=sort, limit=PAGE, offset=number * PAGE)
     nothing = ["Nothing passes these filters", "Clear one of them, or choose another class."]
@@ -92,7 +136,14 @@ def show_page(ctx: AppContext, w: SimpleNamespace, values: dict[Any, Any], numbe
     where = f"page {number + 1} of {pages}" if pages > 1 else ""
     return {
         w.grid: {"items": cards(ctx, ids, signal), "empty": nothing, "label": "Samples, ranked"},
-        w.count: view(h("div.count", h("b", text), h("span.soft", f" ranked by {words(signal)}" if signal else ""), h("span.soft.where", where))),
+        w.count: view(
+            h(
+                "div.count",
+                h("b", text),
+                h("span.soft", f" ranked by {words(signal)}" if signal else ""),
+                h("span.soft.where", where),
+            )
+        ),
         w.page: number,
     }
 
@@ -143,7 +194,10 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         return {session.sample: sample_id, w.panel: sample_panel(ctx, sample_id)}
 
     def cleared() -> dict[Any, Any]:
-        return {box: ANY for box in (w.label, w.right, w.split, w.prediction, w.verdict, w.belief, w.tag)} | {w.origin: "real", w.text: ""}
+        return dict.fromkeys((w.label, w.right, w.split, w.prediction, w.verdict, w.belief, w.tag), ANY) | {
+            w.origin: "real",
+            w.text: "",
+        }
 
     @polite
     def act(values: dict[Any, Any], event: gr.EventData) -> dict[Any, Any]:
@@ -163,12 +217,11 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     w.refresh, w.refresh_inputs = refresh, inputs
     w.refresh_outputs = [*page, w.panel, w.sort, w.label, w.split, w.prediction, w.origin, w.tag]
     for box in (w.sort, w.label, w.right, w.split, w.prediction, w.origin, w.verdict, w.belief, w.tag):
-        box.input(first_page, inputs, page, show_progress="hidden", concurrency_limit=None)
-    w.text.submit(first_page, inputs, page, show_progress="hidden", concurrency_limit=None, api_name="browse")
-    w.previous.click(previous, inputs, page, show_progress="hidden", concurrency_limit=None)
-    w.next.click(following, inputs, page, show_progress="hidden", concurrency_limit=None)
-    w.grid.pick(pick, None, [session.sample, w.panel], show_progress="hidden", concurrency_limit=None)
-    w.panel.act(act, inputs, [w.panel, w.sort, w.label, w.right, *page], show_progress="hidden", concurrency_limit=None)
-    w.reset.click(cleared, None, list(w.filters - {w.sort}), show_progress="hidden").then(
-        first_page, inputs, page, show_progress="hidden"
-    )
+        box.input(first_page, inputs, page, **LATEST)
+    w.text.submit(first_page, inputs, page, api_name="browse", **LATEST)
+    w.previous.click(previous, inputs, page, **QUICK)
+    w.next.click(following, inputs, page, **QUICK)
+    w.grid.pick(pick, None, [session.sample, w.panel], **LATEST)
+    w.panel.act(act, inputs, [w.panel, w.sort, w.label, w.right, *page], **QUICK)
+    cleared_now = w.reset.click(cleared, None, list(w.filters - {w.sort}), **QUICK)
+    cleared_now.then(first_page, inputs, page, **QUICK)

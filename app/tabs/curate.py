@@ -12,7 +12,7 @@ from app.context import AppContext
 from app.controls import ANY, class_choices, given, keep, origin_choices, whole
 from app.details import cards
 from app.render import Node, empty, facts, h, job_bar, label_of, name_of, percent, picture, view
-from app.session import QUICK, Session, clicked, polite, text_ids
+from app.session import EVERY, LATEST, QUICK, Session, clicked, polite, text_ids
 from ltg_core.errors import InputError
 from ltg_core.jobs import CancelToken, ProgressFn
 
@@ -22,10 +22,25 @@ ID = "curate"
 PAGE = 120
 # Named here because the registry itself brings torch, and the page should stand before that; a test compares the two.
 FORMATS = [("Folder of class folders (ImageFolder)", "imagefolder"), ("Parquet (Hugging Face)", "parquet")]
-_SHOW = [("Any verdict", ANY), ("Undecided", "undecided"), ("Accepted", "accepted"), ("Rejected", "rejected"), ("Flagged", "flagged")]
+_SHOW = [
+    ("Any verdict", ANY),
+    ("Undecided", "undecided"),
+    ("Accepted", "accepted"),
+    ("Rejected", "rejected"),
+    ("Flagged", "flagged"),
+]
 _BELIEF = [("Any", ANY), ("Believed", "believed"), ("Quarantined", "quarantined")]
-_KEYS = (("← → ↑ ↓", "move"), ("P or A", "accept"), ("X", "reject"), ("U", "undecided"), ("F", "flag"), ("0–5", "rating"),
-         ("Shift + click", "range"), ("Ctrl + Z", "undo"), ("Shift + Ctrl + Z", "redo"))  # fmt: skip
+_KEYS = (
+    ("← → ↑ ↓", "move"),
+    ("P or A", "accept"),
+    ("X", "reject"),
+    ("U", "undecided"),
+    ("F", "flag"),
+    ("0–5", "rating"),
+    ("Shift + click", "range"),
+    ("Ctrl + Z", "undo"),
+    ("Shift + Ctrl + Z", "redo"),
+)
 
 
 def build(ctx: AppContext) -> SimpleNamespace:
@@ -33,14 +48,22 @@ def build(ctx: AppContext) -> SimpleNamespace:
     w = SimpleNamespace(page=gr.State(0), focus=gr.State([]))
     with gr.Row(elem_classes="three"):
         with gr.Column(elem_classes="rail"):
-            w.origin = gr.Dropdown([("Generated", "generated"), ("Real", "real"), ("Any", ANY)], value="generated", label="Origin", interactive=True, elem_id="curate-origin")
+            w.origin = gr.Dropdown(
+                [("Generated", "generated"), ("Real", "real"), ("Any", ANY)],
+                value="generated",
+                label="Origin",
+                interactive=True,
+                elem_id="curate-origin",
+            )
             w.verdict = gr.Dropdown(_SHOW, value=ANY, label="Verdict", interactive=True)
             w.belief = gr.Dropdown(_BELIEF, value=ANY, label="Belief", interactive=True)
             w.label = gr.Dropdown([("Any", ANY)], value=ANY, label="Class", interactive=True)
             with gr.Row():
                 w.undo = gr.Button("Undo", size="sm", min_width=60, elem_id="curate-undo")
                 w.redo = gr.Button("Redo", size="sm", min_width=60, elem_id="curate-redo")
-            w.keys = View(view(h("div.keys", *[h("div.key", h("kbd", key), h("span", text)) for key, text in _KEYS])))
+            w.keys = View(
+                view(h("div.keys", *[h("div.key", h("kbd", key), h("span", text)) for key, text in _KEYS]))
+            )
         with gr.Column(elem_classes="middle"):
             with gr.Row(elem_classes="pager"):
                 w.count = View(elem_id="curate-count")
@@ -49,17 +72,27 @@ def build(ctx: AppContext) -> SimpleNamespace:
             w.grid = Grid({"items": [], "empty": ["Loading …"], "mode": "curate"}, elem_id="curate-grid")
         with gr.Column(elem_classes="side"):
             w.panel = View(elem_id="curate-panel")
-            with gr.Group(elem_classes="box"):
-                w.tags = gr.Textbox(label="Tag the selection", placeholder="night, hard to read", max_length=300, submit_btn="Tag", elem_id="curate-tags")
-            with gr.Group(elem_classes="box"):
-                w.format = gr.Dropdown(FORMATS, value="imagefolder", label="Export all accepted as", elem_id="export-format")
+            with gr.Column(elem_classes="stack"):
+                w.tags = gr.Textbox(
+                    label="Tag the selection",
+                    placeholder="night, hard to read",
+                    max_length=300,
+                    submit_btn="Tag",
+                    elem_id="curate-tags",
+                )
+            with gr.Column(elem_classes="stack"):
+                w.format = gr.Dropdown(
+                    FORMATS, value="imagefolder", label="Export all accepted as", elem_id="export-format"
+                )
                 w.export = gr.Button("Export", variant="primary", elem_id="export-start")
                 w.exported = View(elem_id="export-state")
     w.filters = {w.origin, w.verdict, w.belief, w.label}
     return w
 
 
-def show_page(ctx: AppContext, w: SimpleNamespace, values: dict[Any, Any], number: int, focus: str = "") -> dict[Any, Any]:
+def show_page(
+    ctx: AppContext, w: SimpleNamespace, values: dict[Any, Any], number: int, focus: str = ""
+) -> dict[Any, Any]:
     """One page for deciding."""
     from ltg_core.data.records import Filter
 
@@ -76,12 +109,30 @@ def show_page(ctx: AppContext, w: SimpleNamespace, values: dict[Any, Any], numbe
     total = ctx.workspace.count(wanted)
     pages = max(1, -(-total // PAGE))
     number = min(max(0, number), pages - 1)
-    shown = ctx.workspace.query(wanted, sort="id" if origin == "real" else "created", limit=PAGE, offset=number * PAGE)
-    nothing = ["Nothing to decide here", "Make some images under Imagine, or choose another origin or verdict."]
+    shown = ctx.workspace.query(
+        wanted, sort="id" if origin == "real" else "created", limit=PAGE, offset=number * PAGE
+    )
+    nothing = [
+        "Nothing to decide here",
+        "Make some images under Imagine, or choose another origin or verdict.",
+    ]
     where = f"page {number + 1} of {pages}" if pages > 1 else ""
     return {
-        w.grid: {"items": cards(ctx, shown), "mode": "curate", "empty": nothing, "label": "Samples to decide on", "focus": focus},
-        w.count: view(h("div.count", h("b", f"{total:,} samples"), h("span.soft", " · " + _tally(ctx)), h("span.soft.where", where))),
+        w.grid: {
+            "items": cards(ctx, shown),
+            "mode": "curate",
+            "empty": nothing,
+            "label": "Samples to decide on",
+            "focus": focus,
+        },
+        w.count: view(
+            h(
+                "div.count",
+                h("b", f"{total:,} samples"),
+                h("span.soft", " · " + _tally(ctx)),
+                h("span.soft.where", where),
+            )
+        ),
         w.page: number,
     }
 
@@ -101,12 +152,26 @@ def panel(ctx: AppContext, sample_id: str) -> Node:
     read = f"{name_of(said.pred, labels)} {percent(said.confidence)}" if said else ""
     rating = "★" * (sample.rating or 0)
     return view(
-        h("div.hero", picture(sample.id, label_of(sample, labels)),
-          h("div.badges", h(f"span.badge.badge-{sample.verdict}", sample.verdict),
-            h(f"span.badge.badge-{sample.belief}", sample.belief) if sample.belief else None,
-            *[h("span.badge.badge-tag", tag) for tag in sample.tags])),  # fmt: skip
-        facts([("Class", label_of(sample, labels)), ("Prediction", read), ("Why", sample.belief_reason), ("Prompt", sample.meta.get("prompt")),
-               ("Rating", rating), ("Note", sample.note)]),  # fmt: skip
+        h(
+            "div.hero",
+            picture(sample.id, label_of(sample, labels)),
+            h(
+                "div.badges",
+                h(f"span.badge.badge-{sample.verdict}", sample.verdict),
+                h(f"span.badge.badge-{sample.belief}", sample.belief) if sample.belief else None,
+                *[h("span.badge.badge-tag", tag) for tag in sample.tags],
+            ),
+        ),
+        facts(
+            [
+                ("Class", label_of(sample, labels)),
+                ("Prediction", read),
+                ("Why", sample.belief_reason),
+                ("Prompt", sample.meta.get("prompt")),
+                ("Rating", rating),
+                ("Note", sample.note),
+            ]
+        ),
         classes="panel",
     )
 
@@ -139,9 +204,13 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     def refresh(values: dict[Any, Any]) -> dict[Any, Any]:
         origins = [("Generated", "generated"), *[c for c in origin_choices(ctx) if c[1] != "generated"]]
         classes = class_choices(ctx)
-        offered = {w.origin: gr.update(choices=origins, value=keep(values[w.origin], origins, "generated")),
-                   w.label: gr.update(choices=classes, value=keep(values[w.label], classes, ANY))}  # fmt: skip
-        return offered | show_page(ctx, w, {**values, **{box: update["value"] for box, update in offered.items()}}, values[w.page])
+        offered = {
+            w.origin: gr.update(choices=origins, value=keep(values[w.origin], origins, "generated")),
+            w.label: gr.update(choices=classes, value=keep(values[w.label], classes, ANY)),
+        }
+        return offered | show_page(
+            ctx, w, {**values, **{box: update["value"] for box, update in offered.items()}}, values[w.page]
+        )
 
     @polite
     def first(values: dict[Any, Any]) -> dict[Any, Any]:
@@ -192,10 +261,10 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         ids = text_ids(values[w.focus])
         return {w.panel: panel(ctx, ids[0])} if ids else {}
 
-    w.grid.pick(pick, None, [w.panel, w.focus], **QUICK)
-    w.grid.decide(key, inputs, [*page, w.panel], show_progress="hidden", concurrency_limit=1)
-    w.undo.click(undo, inputs, [*page, w.panel], show_progress="hidden", concurrency_limit=1)
-    w.redo.click(redo, inputs, [*page, w.panel], show_progress="hidden", concurrency_limit=1)
+    w.grid.pick(pick, None, [w.panel, w.focus], **LATEST)
+    w.grid.decide(key, inputs, [*page, w.panel], concurrency_id="verdicts", **EVERY)
+    w.undo.click(undo, inputs, [*page, w.panel], concurrency_id="verdicts", **EVERY)
+    w.redo.click(redo, inputs, [*page, w.panel], concurrency_id="verdicts", **EVERY)
     w.tags.submit(tag, [w.tags, w.focus], [w.tags, w.panel], show_progress="hidden", api_name="tag")
     for box in w.filters:
         box.input(first, inputs, page, api_name="curate", **QUICK)
@@ -217,7 +286,9 @@ def _wire_export(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
         def work(on_progress: ProgressFn, cancel: CancelToken) -> Any:
             from ltg_core import workflows
 
-            return workflows.export(ctx.workspace, None, fmt, _place(ctx, fmt), on_progress=on_progress, cancel=cancel)
+            return workflows.export(
+                ctx.workspace, None, fmt, _place(ctx, fmt), on_progress=on_progress, cancel=cancel
+            )
 
         job = ctx.submit("export", "Exporting", work, lane="disk")
         return {w.exported: view(job_bar(job, ctx.title(job))), w.export: gr.Button(interactive=False)}
@@ -255,7 +326,7 @@ def exported(ctx: AppContext, result: Any) -> Node:
         reasons[reason] = reasons.get(reason, 0) + 1
     return h(
         "div.done",
-        h("b", f"{report.n:,} samples exported"),
+        h("b", f"{report.n:,} sample{'s' if report.n != 1 else ''} exported"),
         *[h("p.soft", f"{count:,} left out: {reason}") for reason, count in list(reasons.items())[:4]],
         h("a.button", "Download (.zip)", href=f"download:{report.path.name}"),
         h("p.soft.path", f"in the workspace: exports/{report.path.name}"),

@@ -28,7 +28,11 @@ MOST = 12
 # Named here because the registry itself brings torch, and the page should stand before that; a test compares the two.
 METHODS = ("integrated_gradients", "grad_cam", "saliency", "occlusion", "gradient_shap")
 _DEFAULT = ["integrated_gradients", "grad_cam", "occlusion"]
-_QUESTIONS = [("Why this prediction?", "prediction"), ("Why this and not its label?", "contrast"), ("Why is it unsure?", "signal:entropy")]
+_QUESTIONS = [
+    ("Why this prediction?", "prediction"),
+    ("Why this and not its label?", "contrast"),
+    ("Why is it unsure?", "signal:entropy"),
+]
 
 
 def build(ctx: AppContext) -> SimpleNamespace:
@@ -37,9 +41,15 @@ def build(ctx: AppContext) -> SimpleNamespace:
     with gr.Row(elem_classes="two"):
         with gr.Column(elem_classes="rail"):
             w.chosen = View(elem_id="explain-chosen")
-            w.target = gr.Dropdown(_QUESTIONS, value="prediction", label="Question", elem_id="explain-target", interactive=True)
-            w.methods = gr.CheckboxGroup([(words(m), m) for m in METHODS], value=_DEFAULT, label="Methods", elem_id="explain-methods")
-            w.trust = gr.Checkbox(False, label="Check the maps", info="Randomises the network and removes pixels; takes longer.")
+            w.target = gr.Dropdown(
+                _QUESTIONS, value="prediction", label="Question", elem_id="explain-target", interactive=True
+            )
+            w.methods = gr.CheckboxGroup(
+                [(words(m), m) for m in METHODS], value=_DEFAULT, label="Methods", elem_id="explain-methods"
+            )
+            w.trust = gr.Checkbox(
+                False, label="Check the maps", info="Randomises the network and removes pixels; takes longer."
+            )
             w.start = gr.Button("Explain", variant="primary", elem_id="explain-start")
         with gr.Column(elem_classes="middle"):
             w.progress = View(elem_id="explain-progress")
@@ -54,7 +64,13 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
 
     @polite
     def start(values: dict[Any, Any]) -> Any:
-        job = submit(ctx, text_ids(values[session.explained]), list(values[w.methods]), values[w.target], bool(values[w.trust]))
+        job = submit(
+            ctx,
+            text_ids(values[session.explained]),
+            list(values[w.methods]),
+            values[w.target],
+            bool(values[w.trust]),
+        )
         return {w.progress: view(job_bar(job, ctx.title(job))), w.start: gr.Button(interactive=False)}
 
     @polite
@@ -76,9 +92,17 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     def refresh(target: str, ids: list[str]) -> Any:
         offered = questions(ctx)
         value = target if target in [v for _, v in offered] else "prediction"
-        update: dict[Any, Any] = {w.target: gr.Dropdown(offered, value=value), w.chosen: chosen_view(ctx, text_ids(ids))}
+        update: dict[Any, Any] = {
+            w.target: gr.Dropdown(offered, value=value),
+            w.chosen: chosen_view(ctx, text_ids(ids)),
+        }
         if ctx.latest("explain") is None:
-            update[w.results] = view(empty("Nothing explained yet", "Choose a sample in Browse or on the Map and press Explain there."))
+            update[w.results] = view(
+                empty(
+                    "Nothing explained yet",
+                    "Choose a sample in Browse or on the Map and press Explain there.",
+                )
+            )
         return update
 
     @polite
@@ -104,8 +128,15 @@ def questions(ctx: AppContext) -> list[tuple[str, str]]:
     """What can be asked: the prediction, the uncertainty, each class."""
     names = ctx.workspace.score_names(ctx.model_hash) if ctx.model_hash else []
     found = [*_QUESTIONS[:2]]
-    found += [(f"Why is it unsure? ({words(n)})", f"signal:{n}") for n in ("epistemic", "entropy", "margin") if n in names]
-    return [*found, *[(f"What speaks for {label}?", f"class:{label}") for label in ctx.workspace.label_names()]]
+    found += [
+        (f"Why is it unsure? ({words(n)})", f"signal:{n}")
+        for n in ("epistemic", "entropy", "margin")
+        if n in names
+    ]
+    return [
+        *found,
+        *[(f"What speaks for {label}?", f"class:{label}") for label in ctx.workspace.label_names()],
+    ]
 
 
 def submit(ctx: AppContext, ids: list[str], methods: list[str], target: str, trust: bool) -> Job:
@@ -120,7 +151,16 @@ def submit(ctx: AppContext, ids: list[str], methods: list[str], target: str, tru
     def work(on_progress: ProgressFn, cancel: CancelToken) -> Any:
         from ltg_core import workflows
 
-        return workflows.explain(ctx.workspace, classifier, ids[:MOST], methods, target=target, trust=trust, on_progress=on_progress, cancel=cancel)
+        return workflows.explain(
+            ctx.workspace,
+            classifier,
+            ids[:MOST],
+            methods,
+            target=target,
+            trust=trust,
+            on_progress=on_progress,
+            cancel=cancel,
+        )
 
     return ctx.submit("explain", "Explaining", work, lane="explain")
 
@@ -135,7 +175,9 @@ def _target(ctx: AppContext, ids: Sequence[str], target: str) -> str:
     if said is None or sample.label is None:
         raise InputError("this question needs a sample with a label and a prediction")
     if said.pred == sample.label:
-        raise InputError("the prediction is the label; ask why this prediction, or choose a sample that is wrong")
+        raise InputError(
+            "the prediction is the label; ask why this prediction, or choose a sample that is wrong"
+        )
     return f"contrast:{labels[said.pred]}|{labels[sample.label]}"
 
 
@@ -150,10 +192,19 @@ def chosen_view(ctx: AppContext, ids: list[str]) -> Node:
     for sample in samples:
         guess = said.get(sample.id)
         kind = "wrong" if guess and guess.correct is False else "right"
-        read = h(f"span.soft.{kind}", f"read as {name_of(guess.pred, labels)} {percent(guess.confidence)}") if guess else None
+        read = (
+            h(f"span.soft.{kind}", f"read as {name_of(guess.pred, labels)} {percent(guess.confidence)}")
+            if guess
+            else None
+        )
         rows.append(
-            h("div.sources", h("img.thumb", src=f"thumb:{sample.id}", alt=""), h("div", h("b", label_of(sample, labels)), read),
-              h("button.link", "Remove", act=("remove", {"id": sample.id}), type="button"), key=sample.id)  # fmt: skip
+            h(
+                "div.sources",
+                h("img.thumb", src=f"thumb:{sample.id}", alt=""),
+                h("div", h("b", label_of(sample, labels)), read),
+                h("button.link", "Remove", act=("remove", {"id": sample.id}), type="button"),
+                key=sample.id,
+            )
         )
     return view(*rows)
 
@@ -164,7 +215,20 @@ def answers(ctx: AppContext, heats: Any) -> Node:
     if not found:
         return view(empty("No map came out"))
     ids = list(dict.fromkeys(heat.sample_id for heat in found))
-    slider = h("label.fader", h("span", "Overlay"), h("input", type="range", min="0", max="1", step="0.05", value="0.8", name="heat", aria_label="Overlay"))
+    slider = h(
+        "label.fader",
+        h("span", "Overlay"),
+        h(
+            "input",
+            type="range",
+            min="0",
+            max="1",
+            step="0.05",
+            value="0.8",
+            name="heat",
+            aria_label="Overlay",
+        ),
+    )
     target = found[0].target
     return view(
         h("div.answer-head", h("h3", target[:1].upper() + target[1:]), slider),
@@ -175,11 +239,28 @@ def answers(ctx: AppContext, heats: Any) -> Node:
 
 
 def _row(heats: Sequence[Heatmap], sample_id: str) -> Node:
-    frames = [h("figure.frame", h("img", src=f"image:{sample_id}", alt="sample"), h("figcaption", h("span", "sample"), h("b", "")))]
+    frames = [
+        h(
+            "figure.frame",
+            h("img", src=f"image:{sample_id}", alt="sample"),
+            h("figcaption", h("span", "sample"), h("b", "")),
+        )
+    ]
     for heat in heats:
-        layers = h("div.heat", h("img", src=f"image:{sample_id}", alt=""), h("img.over", src=_layer(heat), alt=words(heat.method)))
+        layers = h(
+            "div.heat",
+            h("img", src=f"image:{sample_id}", alt=""),
+            h("img.over", src=_layer(heat), alt=words(heat.method)),
+        )
         notes = " ".join(heat.notes)
-        frames.append(h("figure.frame", layers, h("figcaption", h("span", words(heat.method)), h("b", "")), h("p.soft.note", notes) if notes else None))
+        frames.append(
+            h(
+                "figure.frame",
+                layers,
+                h("figcaption", h("span", words(heat.method)), h("b", "")),
+                h("p.soft.note", notes) if notes else None,
+            )
+        )
     return h("div.heats", *frames, key=sample_id)
 
 

@@ -12,7 +12,7 @@ from app.components import View
 from app.context import AppContext
 from app.controls import ANY, control, controls, run_time, settings_from
 from app.render import data_url, empty, h, job_bar, view
-from app.session import QUICK, Session, clicked, polite, text_ids
+from app.session import EVERY, QUICK, Session, clicked, polite, text_ids
 from app.triplets import results
 from ltg_core.errors import InputError
 from ltg_core.guidance.settings import PRESETS, Guidance
@@ -25,8 +25,18 @@ ID = "imagine"
 MOST = 64
 _DEFAULT = "explore"
 # Named here because the registry itself brings torch, and the page should stand before that; a test compares the two.
-_SIGNALS = ("epistemic", "logit_variance", "entropy", "margin", "energy", "loss", "hardness", "density",
-            "relative_mahalanobis", "leverage")  # fmt: skip
+_SIGNALS = (
+    "epistemic",
+    "logit_variance",
+    "entropy",
+    "margin",
+    "energy",
+    "loss",
+    "hardness",
+    "density",
+    "relative_mahalanobis",
+    "leverage",
+)
 _ABOUT = {
     "explore": "search many drafts for rare ones, then push a little further",
     "hard but believable": "stay closer to real data, below the 90th percentile",
@@ -45,20 +55,47 @@ def build(ctx: AppContext) -> SimpleNamespace:
     with gr.Row(elem_classes="two"):
         with gr.Column(elem_classes="rail wide"):
             w.source = View(elem_id="imagine-source")
-            w.label = gr.Dropdown([("All classes in turn", ANY)], value=ANY, label="Class", elem_id="imagine-class", interactive=True)
-            w.prompt = gr.Textbox(label="Prompt", lines=2, max_length=500, elem_id="imagine-prompt",
-                                  placeholder="a photo of a stop sign at night in fog; empty for the plain one of the class")  # fmt: skip
-            w.preset = gr.Dropdown([(name.capitalize(), name) for name in PRESETS], value=_DEFAULT, label="What to look for",
-                                   info=_ABOUT[_DEFAULT], elem_id="imagine-preset")  # fmt: skip
+            w.label = gr.Dropdown(
+                [("All classes in turn", ANY)],
+                value=ANY,
+                label="Class",
+                elem_id="imagine-class",
+                interactive=True,
+            )
+            w.prompt = gr.Textbox(
+                label="Prompt",
+                lines=2,
+                max_length=500,
+                elem_id="imagine-prompt",
+                placeholder="a photo of a stop sign at night in fog; empty for the plain one of the class",
+            )
+            w.preset = gr.Dropdown(
+                [(name.capitalize(), name) for name in PRESETS],
+                value=_DEFAULT,
+                label="What to look for",
+                info=_ABOUT[_DEFAULT],
+                elem_id="imagine-preset",
+            )
             by_name = {spec.name: spec for spec in specs(Guidance)}
             w.number = gr.Slider(1, MOST, value=8, step=1, label="Images", elem_id="imagine-number")
             with gr.Row():
-                w.seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, elem_id="imagine-seed", min_width=100, scale=3)
+                w.seed = gr.Number(
+                    0,
+                    label="Seed",
+                    precision=0,
+                    minimum=0,
+                    maximum=2**31 - 1,
+                    elem_id="imagine-seed",
+                    min_width=100,
+                    scale=3,
+                )
                 w.dice = gr.Button("New", size="sm", elem_classes="quiet", min_width=60, scale=1)
             weight = control(by_name["weight"])
             weight.label, weight.info, weight.maximum = "Strength", "Push along the gradient; 0 for none", 10
             with gr.Accordion("All settings", open=False, elem_id="imagine-all"):
-                w.negative = gr.Textbox(label="Negative prompt", max_length=500, placeholder="what it should not show")
+                w.negative = gr.Textbox(
+                    label="Negative prompt", max_length=500, placeholder="what it should not show"
+                )
                 rest = {"signal": list(_SIGNALS)}
                 w.settings = {**controls(Guidance, choices=rest, without=("weight",)), "weight": weight}
             with gr.Row():
@@ -66,7 +103,9 @@ def build(ctx: AppContext) -> SimpleNamespace:
                 w.cancel = gr.Button("Cancel", elem_id="imagine-cancel", interactive=False)
         with gr.Column(elem_classes="middle"):
             w.progress = View(elem_id="imagine-progress")
-            w.runs = gr.Dropdown([], label="Shown run", visible=False, interactive=True, elem_id="imagine-runs")
+            w.runs = gr.Dropdown(
+                [], label="Shown run", visible=False, interactive=True, elem_id="imagine-runs"
+            )
             w.results = View(elem_id="imagine-results")
     return w
 
@@ -74,12 +113,25 @@ def build(ctx: AppContext) -> SimpleNamespace:
 def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace]) -> None:
     """Connect the events."""
     w = widgets[ID]
-    inputs = {w.label, w.prompt, w.preset, w.number, w.seed, w.negative, session.sources, *w.settings.values()}
+    inputs = {
+        w.label,
+        w.prompt,
+        w.preset,
+        w.number,
+        w.seed,
+        w.negative,
+        session.sources,
+        *w.settings.values(),
+    }
 
     @polite
     def start(values: dict[Any, Any]) -> Any:
         job = submit(ctx, w, values, text_ids(values[session.sources]))
-        return following(ctx, job, w) | {session.run: "", w.results: view(), w.runs: gr.Dropdown(visible=False)}
+        return following(ctx, job, w) | {
+            session.run: "",
+            w.results: view(),
+            w.runs: gr.Dropdown(visible=False),
+        }
 
     @polite
     def follow(shown: str) -> Any:
@@ -104,10 +156,15 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     def refresh(values: dict[Any, Any]) -> dict[Any, Any]:
         names = ctx.workspace.label_names()
         label = values[w.label] if values[w.label] in names else ANY
-        update: dict[Any, Any] = {w.label: gr.Dropdown([("All classes in turn", ANY), *[(n, n) for n in names]], value=label)}
-        runs = run_choices(ctx)
+        offered = [("All classes in turn", ANY), *[(n, n) for n in names]]
+        update: dict[Any, Any] = {w.label: gr.Dropdown(offered, value=label)}
+        runs, job, shown = run_choices(ctx), ctx.latest("generate"), values[session.run]
+        if job is not None and not job.ended:
+            return update
+        if runs and not shown:
+            return update | show_run(ctx, w, runs[0][1]) | {session.run: runs[0][1]}
         update[w.runs] = gr.Dropdown(runs, visible=bool(runs))
-        if not runs and not ctx.latest("generate"):
+        if not runs:
             update[w.results] = view(_invitation(ctx))
         return update
 
@@ -140,17 +197,29 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
             return {session.sources: [], w.source: view(), w.preset: _DEFAULT}
         return gr.skip()
 
-    w.start.click(start, inputs, [w.progress, w.start, w.cancel, w.results, w.runs, session.run], api_name="imagine", show_progress="hidden")
-    session.beats["generate"].change(follow, session.run, [w.progress, w.start, w.cancel, w.results, w.runs, session.run], **QUICK)
+    w.start.click(
+        start,
+        inputs,
+        [w.progress, w.start, w.cancel, w.results, w.runs, session.run],
+        api_name="imagine",
+        show_progress="hidden",
+    )
+    session.beats["generate"].change(
+        follow, session.run, [w.progress, w.start, w.cancel, w.results, w.runs, session.run], **QUICK
+    )
     w.cancel.click(cancel, None, w.cancel, api_name="cancel_imagine", **QUICK)
     w.label.input(fill_prompt, w.label, w.prompt, **QUICK)
     w.preset.change(fill_settings, w.preset, [w.preset, *w.settings.values()], **QUICK)
     w.dice.click(lambda: random.randrange(2**31), None, w.seed, **QUICK)
     w.runs.input(choose_run, w.runs, [w.results, w.runs, session.run], **QUICK)
     for part in (w.results, w.source, w.progress):
-        part.act(act, session.run, [w.results, session.sources, w.source, w.preset], show_progress="hidden")
+        part.act(act, session.run, [w.results, session.sources, w.source, w.preset], **EVERY)
     session.sources.change(lambda ids: sources_view(ctx, text_ids(ids)), session.sources, w.source, **QUICK)
-    w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, {w.label}, [w.label, w.runs, w.results]
+    w.refresh, w.refresh_inputs, w.refresh_outputs = (
+        refresh,
+        {w.label, session.run},
+        [w.label, w.runs, w.results, session.run],
+    )
 
 
 def submit(ctx: AppContext, w: SimpleNamespace, values: dict[Any, Any], sources: list[str]) -> Job:
@@ -176,10 +245,19 @@ def submit(ctx: AppContext, w: SimpleNamespace, values: dict[Any, Any], sources:
         generator = workflows.active_generator(ctx.workspace)
         prompts = [text or workflows.prompt_for(generator, classifier.labels[label]) for label in labels]
         return workflows.generate(
-            ctx.workspace, classifier, generator, prompts=prompts, labels=labels, seeds=[seed + i for i in range(number)],
-            guidance=guidance, negative=negative, sources=[sources[i % len(sources)] for i in range(number)] if sources else None,
-            preset=preset, on_progress=on_progress, cancel=cancel,
-        )  # fmt: skip
+            ctx.workspace,
+            classifier,
+            generator,
+            prompts=prompts,
+            labels=labels,
+            seeds=[seed + i for i in range(number)],
+            guidance=guidance,
+            negative=negative,
+            sources=[sources[i % len(sources)] for i in range(number)] if sources else None,
+            preset=preset,
+            on_progress=on_progress,
+            cancel=cancel,
+        )
 
     title = f"Imagining {number} image{'s' if number != 1 else ''}"
     return ctx.submit("generate", title, work)
@@ -204,8 +282,14 @@ def following(ctx: AppContext, job: Job, w: SimpleNamespace) -> dict[Any, Any]:
     previews = job.progress.preview if job.state == "running" else None
     shown = None
     if previews is not None:
-        shown = h("div.previews", *[h("img", src=data_url(image), alt="preview") for image in list(previews)[:MOST]])
-    node = job_bar(job, ctx.title(job), cancel=False) if not job.ended or job.state in ("failed", "cancelled") else None
+        shown = h(
+            "div.previews", *[h("img", src=data_url(image), alt="preview") for image in list(previews)[:MOST]]
+        )
+    node = (
+        job_bar(job, ctx.title(job), cancel=False)
+        if not job.ended or job.state in ("failed", "cancelled")
+        else None
+    )
     return {
         w.progress: view(node, shown),
         w.start: gr.Button(interactive=job.ended),
@@ -252,8 +336,16 @@ def sources_view(ctx: AppContext, ids: list[str]) -> dict[str, Any]:
         h(
             "div.sources",
             *[h("img.thumb", src=f"thumb:{one}", alt="source") for one in ids[:8]],
-            h("div", h("b", "Starting from a real sample" if len(ids) == 1 else f"Starting from {len(ids)} real samples"),
-              h("span.soft", "It is re-drawn until it becomes rare.")),  # fmt: skip
+            h(
+                "div",
+                h(
+                    "b",
+                    "Starting from a real sample"
+                    if len(ids) == 1
+                    else f"Starting from {len(ids)} real samples",
+                ),
+                h("span.soft", "It is re-drawn until it becomes rare."),
+            ),
             h("button.link", "Remove", act=("clear", {}), type="button"),
         )
     )
@@ -261,9 +353,12 @@ def sources_view(ctx: AppContext, ids: list[str]) -> dict[str, Any]:
 
 def _invitation(ctx: AppContext) -> dict[str, Any]:
     if ctx.generator_name() is None:
-        return empty("No generator yet", "Add a folder with a diffusion model under Setup, or train one with fit-generator.")
+        return empty(
+            "No generator yet",
+            "Add a folder with a diffusion model under Setup, or train one with fit-generator.",
+        )
     return empty(
         "Nothing imagined yet",
-        "Choose a class and press Imagine. Each image appears beside its unguided twin of the same seed, the nearest real "
-        "sample and the difference, with the reason why it is believed or not.",
+        "Choose a class and press Imagine. Each image appears beside its unguided twin of the same seed, the nearest "
+        "real sample and the difference, with the reason why it is believed or not.",
     )

@@ -14,7 +14,7 @@ from app.context import AppContext
 from app.controls import controls, keep, settings_from, signal_choices, words
 from app.details import cards, sample_panel
 from app.render import h, job_bar, label_of, name_of, percent, view
-from app.session import QUICK, Session, clicked, polite, text_ids
+from app.session import LATEST, QUICK, Session, clicked, polite, text_ids
 from ltg_core.errors import LtgError
 from ltg_core.jobs import CancelToken, ProgressFn
 
@@ -22,7 +22,14 @@ TITLE = "Map"
 ID = "map"
 
 SHOWN = 120
-_COLOURS = [("Class", "class"), ("Prediction", "prediction"), ("Right or wrong", "correct"), ("Origin", "origin"), ("Verdict", "verdict"), ("Belief", "belief")]
+_COLOURS = [
+    ("Class", "class"),
+    ("Prediction", "prediction"),
+    ("Right or wrong", "correct"),
+    ("Origin", "origin"),
+    ("Verdict", "verdict"),
+    ("Belief", "belief"),
+]
 _PALETTES = {
     "correct": {"right": "#5b8def", "wrong": "#d6336c", "not known": "#b8bec9"},
     "origin": {"real": "#8fa3bf", "generated": "#e8590c"},
@@ -39,16 +46,35 @@ def build(ctx: AppContext) -> SimpleNamespace:
     with gr.Row(elem_classes="two map"):
         with gr.Column(elem_classes="middle"):
             with gr.Row(elem_classes="pager"):
-                w.colour = gr.Dropdown(_COLOURS, value="class", label="Colour by", elem_id="map-colour", interactive=True, min_width=160)
+                w.colour = gr.Dropdown(
+                    _COLOURS,
+                    value="class",
+                    label="Colour by",
+                    elem_id="map-colour",
+                    interactive=True,
+                    min_width=160,
+                )
                 w.draw = gr.Button("Draw the map", variant="primary", elem_id="map-draw", min_width=140)
             w.progress = View(elem_id="map-progress")
-            w.plot = PlotMap({"ids": [], "empty": ["No map yet", "Press Draw the map. The first one of a session takes about half a minute."]}, elem_id="map-plot")
+            w.plot = PlotMap(
+                {
+                    "ids": [],
+                    "empty": [
+                        "No map yet",
+                        "Press Draw the map. The first one of a session takes about half a minute.",
+                    ],
+                },
+                elem_id="map-plot",
+            )
             w.note = View(elem_id="map-note")
             with gr.Accordion("How it is laid out", open=False):
                 w.settings = controls(MapSettings)
         with gr.Column(elem_classes="side wide"):
             w.chosen = View(elem_id="map-chosen")
-            w.gallery = Grid({"items": [], "empty": ["Nothing selected", "Draw a lasso around points, or click one."]}, elem_id="map-gallery")
+            w.gallery = Grid(
+                {"items": [], "empty": ["Nothing selected", "Draw a lasso around points, or click one."]},
+                elem_id="map-gallery",
+            )
             w.panel = View(elem_id="map-panel")
     return w
 
@@ -60,7 +86,13 @@ def points(ctx: AppContext, colour: str) -> dict[str, Any]:
     table = workflows.map_points(ctx.workspace)
     ids = list(table["id"]) if table else []
     if not ids:
-        return {"ids": [], "empty": ["No map yet", "Press Draw the map. The first one of a session takes about half a minute."]}
+        return {
+            "ids": [],
+            "empty": [
+                "No map yet",
+                "Press Draw the map. The first one of a session takes about half a minute.",
+            ],
+        }
     workspace, model = ctx.workspace, ctx.model_hash
     samples = workspace.samples(ids)
     said = workspace.predictions(ids, model) if model else {}
@@ -81,16 +113,23 @@ def points(ctx: AppContext, colour: str) -> dict[str, Any]:
     return value | _coloured(ctx, colour, samples, said, labels)
 
 
-def _coloured(ctx: AppContext, colour: str, samples: Sequence[Any], said: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+def _coloured(
+    ctx: AppContext, colour: str, samples: Sequence[Any], said: Mapping[str, Any], labels: Sequence[str]
+) -> dict[str, Any]:
     """Names and an index each, or percentiles."""
     if colour not in [value for _, value in _COLOURS]:
         scores = ctx.workspace.scores([s.id for s in samples], ctx.model_hash or "", colour)
         values = [scores[s.id].percentile if s.id in scores else math.nan for s in samples]
-        return {"colour": [None if v is None or math.isnan(v) else round(v, 1) for v in values], "label": f"{words(colour)}, percentile"}
+        return {
+            "colour": [None if v is None or math.isnan(v) else round(v, 1) for v in values],
+            "label": f"{words(colour)}, percentile",
+        }
     read = {
         "class": lambda s: label_of(s, labels),
         "prediction": lambda s: name_of(said[s.id].pred, labels) if s.id in said else "–",
-        "correct": lambda s: {True: "right", False: "wrong", None: "not known"}[said[s.id].correct if s.id in said else None],
+        "correct": lambda s: {True: "right", False: "wrong", None: "not known"}[
+            said[s.id].correct if s.id in said else None
+        ],
         "origin": lambda s: "real" if s.real else "generated",
         "verdict": lambda s: s.verdict,
         "belief": lambda s: s.belief or "real",
@@ -117,7 +156,13 @@ def _note(ctx: AppContext) -> dict[str, Any]:
     lines = [f"{placed:,} samples.", *notes]
     if missing > 0:
         lines.append(f"{missing:,} samples are not on it; draw the map again to place them.")
-    return view(h("p.soft", " ".join(lines) + " Shift adds to a selection; double click clears it."))
+    return view(
+        h(
+            "p.soft",
+            " ".join(lines)
+            + " Round points are real, diamonds generated. Shift adds to a selection, double click clears it.",
+        )
+    )
 
 
 def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace]) -> None:
@@ -137,7 +182,9 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         def work(on_progress: ProgressFn, cancel: CancelToken) -> Any:
             from ltg_core import workflows
 
-            return workflows.map_samples(ctx.workspace, classifier, settings, on_progress=on_progress, cancel=cancel)
+            return workflows.map_samples(
+                ctx.workspace, classifier, settings, on_progress=on_progress, cancel=cancel
+            )
 
         job = ctx.submit("map", "Drawing the map", work, lane="map")
         return {w.progress: view(job_bar(job, ctx.title(job))), w.draw: gr.Button(interactive=False)}
@@ -152,7 +199,12 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
 
     @polite
     def recolour(colour: str) -> Any:
-        return {w.plot: gr.update(value=points(ctx, colour)), w.note: _note(ctx)}
+        value = points(ctx, colour)
+        button = gr.Button(
+            "Draw again" if value["ids"] else "Draw the map",
+            variant="secondary" if value["ids"] else "primary",
+        )
+        return {w.plot: gr.update(value=value), w.note: _note(ctx), w.draw: button}
 
     @polite
     def refresh(colour: str) -> Any:
@@ -173,7 +225,11 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         data = clicked(event)
         sample_id = str(data.get("id", ""))
         ring = text_ids(data.get("ids")) or [sample_id]
-        return {w.plot: gr.update(highlight=ring), w.panel: sample_panel(ctx, sample_id, back=False), session.sample: sample_id}
+        return {
+            w.plot: gr.update(highlight=ring),
+            w.panel: sample_panel(ctx, sample_id, back=False),
+            session.sample: sample_id,
+        }
 
     @polite
     def cancel(event: gr.EventData) -> Any:
@@ -182,12 +238,12 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     w.draw.click(draw, set(w.settings.values()), [w.progress, w.draw], api_name="map", show_progress="hidden")
     session.beats["map"].change(follow, w.colour, [w.progress, w.draw], **QUICK)
     w.progress.act(cancel, None, None, **QUICK)
-    w.colour.input(recolour, w.colour, [w.plot, w.note], **QUICK)
-    w.plot.lasso(lasso, None, [w.chosen, w.gallery, w.plot, w.lasso], api_name="lasso", **QUICK)
-    w.plot.point(point, None, [w.chosen, w.gallery, w.plot, w.panel, session.sample], **QUICK)
-    w.gallery.pick(pick, None, [w.plot, w.panel, session.sample], **QUICK)
+    w.colour.input(recolour, w.colour, [w.plot, w.note, w.draw], **QUICK)
+    w.plot.lasso(lasso, None, [w.chosen, w.gallery, w.plot, w.lasso], api_name="lasso", **LATEST)
+    w.plot.point(point, None, [w.chosen, w.gallery, w.plot, w.panel, session.sample], **LATEST)
+    w.gallery.pick(pick, None, [w.plot, w.panel, session.sample], **LATEST)
     w.focus_outputs = [w.chosen, w.gallery, w.plot, w.panel, session.sample]
-    w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, w.colour, [w.colour, w.plot, w.note]
+    w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, w.colour, [w.colour, w.plot, w.note, w.draw]
 
 
 def select(ctx: AppContext, w: SimpleNamespace, ids: list[str]) -> dict[Any, Any]:
@@ -195,7 +251,11 @@ def select(ctx: AppContext, w: SimpleNamespace, ids: list[str]) -> dict[Any, Any
     text = f"{len(ids):,} selected" + (f", the first {SHOWN} shown" if len(ids) > SHOWN else "")
     return {
         w.lasso: ids,
-        w.gallery: {"items": cards(ctx, ids[:SHOWN]), "label": "Selected on the map", "empty": ["Nothing selected", "Draw a lasso around points, or click one."]},
+        w.gallery: {
+            "items": cards(ctx, ids[:SHOWN]),
+            "label": "Selected on the map",
+            "empty": ["Nothing selected", "Draw a lasso around points, or click one."],
+        },
         w.chosen: view(h("div.count", h("b", text))) if ids else view(),
         w.plot: gr.update(highlight=[]),
     }

@@ -32,25 +32,57 @@ def build(ctx: AppContext) -> SimpleNamespace:
     with gr.Row(elem_classes="boxes"):
         with gr.Column(elem_classes="box"):
             w.classifier_now = View(elem_id="setup-classifier-now")
-            w.weights = gr.File(label="Weights, and a JSON card if there is one",
-                                file_count="multiple", file_types=[*_WEIGHTS, ".json"], elem_id="setup-weights", height=150)  # fmt: skip
-            w.arch = gr.Textbox(label="Architecture", placeholder="resnet20_cifar, timm:resnet18, torchvision:resnet50 …; empty with a card",
-                                max_length=120, elem_id="setup-arch")  # fmt: skip
-            w.labels = gr.Textbox(label="Class names, in the order of the outputs", lines=3, max_lines=8, max_length=400_000,
-                                  placeholder="one a line, or a JSON list; empty to take the data's", elem_id="setup-labels")  # fmt: skip
+            w.weights = gr.File(
+                label="Weights, and a JSON card if there is one",
+                file_count="multiple",
+                file_types=[*_WEIGHTS, ".json"],
+                elem_id="setup-weights",
+                height=150,
+            )
+            w.arch = gr.Textbox(
+                label="Architecture",
+                placeholder="resnet20_cifar, timm:resnet18, torchvision:resnet50 …; empty with a card",
+                max_length=120,
+                elem_id="setup-arch",
+            )
+            w.labels = gr.Textbox(
+                label="Class names, in the order of the outputs",
+                lines=3,
+                max_lines=8,
+                max_length=400_000,
+                placeholder="one a line, or a JSON list; empty to take the data's",
+                elem_id="setup-labels",
+            )
             w.use = gr.Button("Use this classifier", variant="primary", elem_id="setup-use")
         with gr.Column(elem_classes="box"):
             w.data_now = View(elem_id="setup-data-now")
-            w.file = gr.File(label="Zip of class folders, Parquet, CSV", file_types=list(_DATA), elem_id="setup-file", height=150)
-            w.path = gr.Textbox(label="or a path on this machine", placeholder="folder of class folders, or a file", max_length=4000,
-                                visible=ctx.settings.local, elem_id="setup-path")  # fmt: skip
+            w.file = gr.File(
+                label="Zip of class folders, Parquet, CSV",
+                file_types=list(_DATA),
+                elem_id="setup-file",
+                height=150,
+            )
+            w.path = gr.Textbox(
+                label="or a path on this machine",
+                placeholder="folder of class folders, or a file",
+                max_length=4000,
+                visible=ctx.settings.local,
+                elem_id="setup-path",
+            )
             w.split = gr.Dropdown(_SPLITS, value="", label="Split", elem_id="setup-split")
             w.load = gr.Button("Import", variant="primary", elem_id="setup-import")
         with gr.Column(elem_classes="box"):
             w.generator_now = View(elem_id="setup-generator-now")
-            w.folder = gr.Textbox(label="Folder of a diffusion model on this machine", max_length=4000,
-                                  placeholder="…/stable-diffusion-v1-5", visible=ctx.settings.local, elem_id="setup-folder")  # fmt: skip
-            w.use_generator = gr.Button("Use this generator", elem_id="setup-generator", visible=ctx.settings.local)
+            w.folder = gr.Textbox(
+                label="Folder of a diffusion model on this machine",
+                max_length=4000,
+                placeholder="…/stable-diffusion-v1-5",
+                visible=ctx.settings.local,
+                elem_id="setup-folder",
+            )
+            w.use_generator = gr.Button(
+                "Use this generator", elem_id="setup-generator", visible=ctx.settings.local
+            )
     with gr.Row(elem_classes="boxes"):
         with gr.Column(elem_classes="box"):
             w.check = View(elem_id="setup-check")
@@ -67,7 +99,10 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     buttons = [w.use, w.load, w.use_generator, w.fit]
 
     def started(job: Job) -> dict[Any, Any]:
-        return {w.progress: view(job_bar(job, ctx.title(job))), **{button: gr.Button(interactive=False) for button in buttons}}
+        return {
+            w.progress: view(job_bar(job, ctx.title(job))),
+            **{button: gr.Button(interactive=False) for button in buttons},
+        }
 
     @polite
     def use(files: list[str] | None, arch: str, labels: str) -> Any:
@@ -97,7 +132,9 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
             from ltg_core import workflows
             from ltg_core.signals.head import HeadSettings
 
-            return workflows.fit_head(ctx.workspace, classifier, HeadSettings(), on_progress=on_progress, cancel=cancel)
+            return workflows.fit_head(
+                ctx.workspace, classifier, HeadSettings(), on_progress=on_progress, cancel=cancel
+            )
 
         return started(ctx.submit("setup", "Fitting the epistemic head", work))
 
@@ -118,7 +155,9 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         ctx.jobs.cancel(str(clicked(event).get("job")))
 
     quiet = {"show_progress": "hidden"}
-    w.use.click(use, [w.weights, w.arch, w.labels], [w.progress, *buttons], api_name="use_classifier", **quiet)
+    w.use.click(
+        use, [w.weights, w.arch, w.labels], [w.progress, *buttons], api_name="use_classifier", **quiet
+    )
     w.load.click(load, [w.file, w.path, w.split], [w.progress, *buttons], api_name="import_data", **quiet)
     w.use_generator.click(use_generator, w.folder, [w.progress, *buttons], api_name="use_generator", **quiet)
     w.fit.click(fit, None, [w.progress, *buttons], api_name="fit_head", **quiet)
@@ -139,7 +178,13 @@ def use_classifier(ctx: AppContext, files: list[str], arch: str, labels: str) ->
         from ltg_core import workflows
 
         on_progress(Progress(0, 2, f"reading {weights[0].name}"))
-        classifier = workflows.use_classifier(ctx.workspace, _with_card(ctx, weights[0], cards), arch=arch.strip() or None, labels=names, name=weights[0].stem)
+        classifier = workflows.use_classifier(
+            ctx.workspace,
+            _with_card(ctx, weights[0], cards),
+            arch=arch.strip() or None,
+            labels=names,
+            name=weights[0].stem,
+        )
         ctx.changed()
         if ctx.workspace.count():
             workflows.score(ctx.workspace, classifier, on_progress=on_progress, cancel=cancel)
@@ -166,7 +211,9 @@ def import_data(ctx: AppContext, file: str | None, path: str, split: str) -> Job
     def work(on_progress: ProgressFn, cancel: CancelToken) -> Any:
         from ltg_core import workflows
 
-        report = workflows.import_data(ctx.workspace, place, split=split or None, on_progress=on_progress, cancel=cancel)
+        report = workflows.import_data(
+            ctx.workspace, place, split=split or None, on_progress=on_progress, cancel=cancel
+        )
         ctx.changed()
         classifier = ctx.classifier()
         if classifier is not None:
@@ -179,7 +226,9 @@ def import_data(ctx: AppContext, file: str | None, path: str, split: str) -> Job
 def _local_path(ctx: AppContext, text: str) -> Path:
     """A path on this machine; only for those who sit at it."""
     if not ctx.settings.local:
-        raise InputError("paths can be given only where the page is served to this machine alone; upload a file instead")
+        raise InputError(
+            "paths can be given only where the page is served to this machine alone; upload a file instead"
+        )
     if not (text or "").strip() or "\0" in text:
         raise InputError("give a path")
     place = Path(text.strip()).expanduser()
@@ -191,7 +240,10 @@ def _local_path(ctx: AppContext, text: str) -> Path:
 def outcome(job: Job, title: str) -> Node:
     """What a finished job says."""
     text = job.result() if callable(job.result) else job.result
-    return h("div.job.job-done", h("div.job-line", h("b", title), h("span.job-text", text if isinstance(text, str) else "done")))
+    return h(
+        "div.job.job-done",
+        h("div.job-line", h("b", title), h("span.job-text", text if isinstance(text, str) else "done")),
+    )
 
 
 def state_of(ctx: AppContext, w: SimpleNamespace) -> dict[Any, Any]:
@@ -208,10 +260,19 @@ def state_of(ctx: AppContext, w: SimpleNamespace) -> dict[Any, Any]:
 
 def _classifier(classifier: Any) -> Node:
     if classifier is None:
-        return view(h("h3", "1 · Classifier"), empty("None yet", "Upload weights; nothing in the file is ever executed."))
+        return view(
+            h("h3", "1 · Classifier"),
+            empty("None yet", "Upload weights; nothing in the file is ever executed."),
+        )
     labels = ", ".join(classifier.labels[:12]) + (" …" if len(classifier.labels) > 12 else "")
-    rows = [("Name", classifier.name), ("Architecture", classifier.arch), ("Input", classifier.preprocess.describe()),
-            ("Classes", f"{classifier.num_classes}: {labels}"), ("Features", classifier.feature_layer), ("Hash", classifier.hash)]  # fmt: skip
+    rows = [
+        ("Name", classifier.name),
+        ("Architecture", classifier.arch),
+        ("Input", classifier.preprocess.describe()),
+        ("Classes", f"{classifier.num_classes}: {labels}"),
+        ("Features", classifier.feature_layer),
+        ("Hash", classifier.hash),
+    ]
     return view(h("h3", "1 · Classifier"), facts(rows))
 
 
@@ -220,10 +281,17 @@ def _data(ctx: AppContext) -> Node:
 
     workspace = ctx.workspace
     if not workspace.count():
-        return view(h("h3", "2 · Data"), empty("None yet", "Upload a data set, or give the path of a folder."))
+        return view(
+            h("h3", "2 · Data"), empty("None yet", "Upload a data set, or give the path of a folder.")
+        )
     rows: list[tuple[str, Any]] = [("Real samples", f"{workspace.count(Filter(origin='real')):,}")]
-    rows += [(f"Split {split}", f"{workspace.count(Filter(split=split, origin='real')):,}") for split in workspace.splits() if split != "generated"]
-    rows.append(("Factors", ", ".join(name for name in workspace.meta_columns()[:14])))
+    rows += [
+        (f"Split {split}", f"{workspace.count(Filter(split=split, origin='real')):,}")
+        for split in workspace.splits()
+        if split != "generated"
+    ]
+    real = workspace.query(Filter(origin="real"), limit=1)
+    rows.append(("Factors", ", ".join(list(workspace.sample(real[0]).meta)[:14]) if real else ""))
     return view(h("h3", "2 · Data"), facts(rows), _mapping(ctx))
 
 
@@ -240,18 +308,45 @@ def _mapping(ctx: AppContext) -> Node | None:
 def _generator(ctx: AppContext) -> Node:
     name = ctx.generator_name()
     if name is None:
-        return view(h("h3", "3 · Generator"), empty("None yet", "Give the folder of a diffusion model, or train one: python -m ltg_core fit-generator"))
-    return view(h("h3", "3 · Generator"), facts([("Name", name)]), h("p.soft", "A latent diffusion model in diffusers' layout; it stays where it is."))
+        return view(
+            h("h3", "3 · Generator"),
+            empty(
+                "None yet",
+                "Give the folder of a diffusion model, or train one: python -m ltg_core fit-generator",
+            ),
+        )
+    return view(
+        h("h3", "3 · Generator"),
+        facts([("Name", name)]),
+        h("p.soft", "A latent diffusion model in diffusers' layout; it stays where it is."),
+    )
 
 
 def _check(ctx: AppContext) -> Node:
     check = accuracy(ctx)
     if check is None:
-        return view(h("h3", "Check"), empty("Nothing to check yet", "Accuracy appears as soon as there are a classifier and labelled data."))
-    rows = [("Accuracy", percent(check["accuracy"], 2)), ("Mean over classes", percent(check.get("balanced_accuracy"), 2)),
-            ("By chance", percent(check.get("chance"), 1)), ("Calibration error", percent(check.get("ece"), 1)),
-            ("Samples", f"{check['n']:,}" + (f" of split {check['split']}" if check.get("split") else ""))]  # fmt: skip
-    warning = h("p.warn", check["warning"]) if check.get("warning") else h("p.soft", "If this is what you know of the classifier, the preprocessing and the labels are right.")
+        return view(
+            h("h3", "Check"),
+            empty(
+                "Nothing to check yet",
+                "Accuracy appears as soon as there are a classifier and labelled data.",
+            ),
+        )
+    rows = [
+        ("Accuracy", percent(check["accuracy"], 2)),
+        ("Mean over classes", percent(check.get("balanced_accuracy"), 2)),
+        ("By chance", percent(check.get("chance"), 1)),
+        ("Calibration error", percent(check.get("ece"), 1)),
+        ("Samples", f"{check['n']:,}" + (f" of split {check['split']}" if check.get("split") else "")),
+    ]
+    warning = (
+        h("p.warn", check["warning"])
+        if check.get("warning")
+        else h(
+            "p.soft",
+            "If this is what you know of the classifier, the preprocessing and the labels are right.",
+        )
+    )
     return view(h("h3", "Check on real samples"), facts(rows), warning)
 
 
@@ -260,5 +355,9 @@ def _head(ctx: AppContext) -> Node:
 
     classifier = ctx.classifier()
     fitted = classifier is not None and workflows.reference(ctx.workspace, classifier) is not None
-    text = "It is fitted: percentiles and the epistemic signal are there." if fitted else "Not fitted yet. It gives the epistemic signal and percentiles; the classifier itself is not changed."
+    text = (
+        "It is fitted: percentiles and the epistemic signal are there."
+        if fitted
+        else "Not fitted yet. It gives the epistemic signal and percentiles; the classifier itself is not changed."
+    )
     return view(h("h3", "Epistemic head"), h("p.soft", text))

@@ -45,12 +45,12 @@ class BuildSettings(Params):
     bundled_train: int = param(3000, "Training pictures in the bundled data set", low=0)
     bundled_val: int = param(1000, "Validation pictures in the bundled data set", low=0)
     bundled_test: int = param(1500, "Test pictures in the bundled data set", low=0)
-    classifier_steps: int = param(1500, "Optimiser steps of the classifier", low=1)
-    oracle_steps: int = param(1500, "Optimiser steps of each judge", low=1)
+    classifier_steps: int = param(900, "Optimiser steps of the classifier", low=1)
+    oracle_steps: int = param(1200, "Optimiser steps of each judge", low=1)
     autoencoder_steps: int = param(1500, "Optimiser steps of the autoencoder", low=1)
-    tiny_steps: int = param(1200, "Optimiser steps of the tiny decoder", low=1)
+    tiny_steps: int = param(700, "Optimiser steps of the tiny decoder", low=1)
     text_steps: int = param(1000, "Optimiser steps of the text-image encoder", low=1)
-    denoiser_steps: int = param(4000, "Optimiser steps of the denoiser", low=1)
+    denoiser_steps: int = param(2200, "Optimiser steps of the denoiser", low=1)
     seed: int = param(0, "Seed of everything", low=0)
 
 
@@ -122,7 +122,9 @@ def build_classifier(
     path = out / "classifier.safetensors"
     if path.exists():
         return load_classifier(path)
-    options = ClassifierSettings(steps=world.settings.classifier_steps, seed=world.settings.seed, shift=2)
+    options = ClassifierSettings(
+        steps=world.settings.classifier_steps, seed=world.settings.seed, shift=2, size=32
+    )
     split = world.train()
     classifier = fit_classifier(
         torch.from_numpy(split.images),
@@ -137,7 +139,7 @@ def build_classifier(
     )
     card = {
         "what": "road-sign classifier with planted blind spots, for the demo",
-        "trained_on": f"{len(split.images)} rendered pictures; long-tailed classes and conditions, some cells never seen",
+        "trained_on": f"{len(split.images)} rendered pictures, long-tailed, with habits of collection; some cells never seen",
         "settings": options.to_dict(),
         "metrics": cell_accuracy(classifier, world.val(), "validation"),
     }
@@ -181,7 +183,12 @@ def build_oracles(
         even, whole = world.oracle()
         images = torch.from_numpy(np.concatenate([even.images, whole.images]))
         options = ClassifierSettings(
-            steps=world.settings.oracle_steps, seed=world.settings.seed + 100, blur=0.5, exposure=0.1, shift=3
+            steps=world.settings.oracle_steps,
+            seed=world.settings.seed + 100,
+            blur=0.5,
+            size=32,
+            exposure=0.1,
+            shift=3,
         )
         oracle = fit_classifier(
             images,
@@ -221,7 +228,7 @@ def generator_settings(settings: BuildSettings) -> GeneratorSettings:
     seed = settings.seed
     return GeneratorSettings(
         autoencoder=AutoencoderSettings(steps=settings.autoencoder_steps, checkpoint_every=100, seed=seed),
-        tiny=FitSettings(steps=settings.tiny_steps, batch_size=24, lr=2e-3, ema=0.995, seed=seed),
+        tiny=FitSettings(steps=settings.tiny_steps, batch_size=16, lr=2e-3, ema=0.99, seed=seed),
         text=TextSettings(steps=settings.text_steps, seed=seed),
         denoiser=DenoiserSettings(steps=settings.denoiser_steps, seed=seed),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ltg_core.demo.plan import draw_cell
-from ltg_core.demo.world import CLASSES, SIZE, Scene, prompt, render, sample_scene
+from ltg_core.demo.world import CLASSES, Scene, prompt, render, sample_scene
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 
 _CHUNK = 500
@@ -65,7 +66,9 @@ def render_split(
     """Render ``count`` pictures of a world, or load them from ``folder`` where they are already there."""
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, count, _CHUNK)
-    paths = [folder / f"{kind}-{seed}-{start}-{min(start + _CHUNK, count)}.npy" for start in starts]
+    # Another plan draws other scenes, and with them other files; so does the next version of the renderer's factors.
+    world = hashlib.sha256(repr([scene_of(kind, seed, i) for i in range(16)]).encode()).hexdigest()[:8]
+    paths = [folder / f"{kind}-{seed}-{world}-{start}-{min(start + _CHUNK, count)}.npy" for start in starts]
     todo = [
         (kind, seed, start, min(start + _CHUNK, count), path)
         for start, path in zip(starts, paths, strict=True)

@@ -11,18 +11,31 @@ import numpy as np
 from ltg_core.demo.world import CLASSES, CONDITIONS, LIGHT, STATE
 
 PLANTED: dict[str, tuple[str, ...]] = {
-    "stop": ("night",),
+    "stop": ("graffiti",),
     "yield": ("snow",),
-    "no entry": ("snow",),
-    "priority road": ("night",),
-    "parking": ("graffiti",),
-    "turn right": ("tilted",),
-    "speed limit": ("night",),
-    "pedestrian crossing": ("graffiti",),
-    "roundabout": ("snow", "graffiti"),
+    "no entry": ("faded",),
+    "priority road": ("faded",),
+    "parking": ("tilted",),
+    "turn right": ("graffiti",),
+    "speed limit": ("snow",),
+    "pedestrian crossing": ("snow",),
+    "roundabout": ("faded",),
     "danger": ("tilted",),
 }
 """Class -> conditions that its training images never show, alone or combined."""
+
+OVERREPRESENTED: dict[str, tuple[str, ...]] = {
+    "stop": ("faded",),
+    "yield": ("tilted", "faded"),
+    "no entry": ("graffiti", "snow"),
+    "parking": ("snow",),
+    "turn right": ("faded",),
+    "pedestrian crossing": ("tilted",),
+    "roundabout": ("graffiti",),
+    "danger": ("snow",),
+}
+"""Class -> conditions under which its training images happened to be collected: the lookalikes of the planted cells.
+Such habits of collection are what makes a real classifier take the condition for the class."""
 
 CLASS_WEIGHT: dict[str, float] = {
     name: float(0.1 ** (rank / (len(CLASSES) - 1)))
@@ -44,8 +57,9 @@ CLASS_WEIGHT: dict[str, float] = {
 """Long tail of the classifier's training data: ten to one."""
 
 CLEAR_SHARE = 0.30
-TRAIN_CLEAR_SHARE = 0.75
+TRAIN_CLEAR_SHARE = 0.5
 """Clear days in the classifier's training data: conditions are rare there, as in most collected data sets."""
+OVERREPRESENTED_SHARE = 0.3
 COMBINED_SHARE = 0.12
 
 
@@ -70,7 +84,7 @@ def draw_cell(rng: np.random.Generator, kind: str) -> tuple[str, tuple[str, ...]
 
     Args:
         rng: Random generator of this picture.
-        kind: "whole" (uniform classes, natural conditions: the generator's world), "train" (long-tailed classes, natural
+        kind: "whole" (uniform classes, natural conditions: the generator's world), "train" (long-tailed classes, rare
             conditions, planted cells left out: the classifier's training world), "even" (every class equally often
             under every single condition: validation, test and the oracles' world).
     """
@@ -82,5 +96,8 @@ def draw_cell(rng: np.random.Generator, kind: str) -> tuple[str, tuple[str, ...]
     while True:
         sign = str(rng.choice(CLASSES, p=weights / weights.sum()))
         conditions = draw_conditions(rng, TRAIN_CLEAR_SHARE)
+        habits = OVERREPRESENTED.get(sign, ())
+        if habits and rng.random() < OVERREPRESENTED_SHARE * len(habits):
+            conditions = (str(rng.choice(habits)),)
         if not planted(sign, conditions):
             return sign, conditions

@@ -56,7 +56,7 @@ def feedback(
         if index not in active:
             return denoise(z, index)
         gradient, level = gradient_of(z, index)
-        direction, used = unit_direction(gradient)
+        direction, _ = unit_direction(gradient)
         # |z| grad/|grad| in Euclidean norms is rms(z) grad/rms(grad)
         size = z.flatten(1).square().mean(dim=1).sqrt()
         shifted = z + guidance.omega * size.view(-1, 1, 1, 1) * direction

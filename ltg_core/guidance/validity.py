@@ -21,9 +21,15 @@ from ltg_core.types import Images, Labels, Scores
 class ValiditySettings(Params):
     """When an image is believed."""
 
-    judge: float = param(0.5, "Smallest probability of the intended class by the independent judge", low=0.0, high=1.0)
-    survival: float = param(0.35, "Smallest share of the signal left after JPEG, blur, crop and re-encoding", low=0.0, high=1.0)
-    examine_above: float = param(75.0, "Percentile of the signal from which survival is asked for", low=0.0, high=100.0)
+    judge: float = param(
+        0.5, "Smallest probability of the intended class by the independent judge", low=0.0, high=1.0
+    )
+    survival: float = param(
+        0.35, "Smallest share of the signal left after JPEG, blur, crop and re-encoding", low=0.0, high=1.0
+    )
+    examine_above: float = param(
+        75.0, "Percentile of the signal from which survival is asked for", low=0.0, high=100.0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +91,13 @@ def examine(
         percentile = reference.percentile(signal, values, "audit")
     found = []
     for i in range(len(x)):
-        facts = (float(probability[i]), bool(agrees[i]), float(distance[i].mean()), float(left[i]), float(percentile[i]))
+        facts = (
+            float(probability[i]),
+            bool(agrees[i]),
+            float(distance[i].mean()),
+            float(left[i]),
+            float(percentile[i]),
+        )
         reasons = _doubts(target, settings, int(labels[i]), *facts)
         names = tuple(reference.bank_ids[row] for row in nearest[i].tolist()) if reference.bank_ids else ()
         found.append(
@@ -120,7 +132,9 @@ def _doubts(
     if distance > target.reference.limits.d_99:
         reasons.append("it lies farther from real data than 99 % of real samples")
     if percentile >= settings.examine_above and left < settings.survival:
-        reasons.append(f"only {left:.0%} of the signal survives JPEG, blur and cropping, so it is texture, not content")
+        reasons.append(
+            f"only {left:.0%} of the signal survives JPEG, blur and cropping, so it is texture, not content"
+        )
     return reasons
 
 
@@ -134,7 +148,9 @@ def _praise(target: Target, left: float, percentile: float, settings: ValiditySe
 def signal_of(target: Target, signal: str, x: Images, labels: Labels, group: str = "audit") -> Scores:
     """The signal of images, (B,), read on the audit heads."""
     chosen = SIGNALS[signal]()
-    return in_chunks(lambda part, y: chosen(target.classifier.forward(part), target.reference, y, group), x, labels)
+    return in_chunks(
+        lambda part, y: chosen(target.classifier.forward(part), target.reference, y, group), x, labels
+    )
 
 
 @torch.no_grad()
@@ -148,7 +164,12 @@ def survival(
     """
     floor = min(0.0, target.reference.value_at(signal, 1.0, "audit"))
     shares = []
-    for changed in (_jpeg(x), _blur(x), _crop(x), in_chunks(generator.decode, generator.encode(x)).clamp(0, 1)):
+    for changed in (
+        _jpeg(x),
+        _blur(x),
+        _crop(x),
+        in_chunks(generator.decode, generator.encode(x)).clamp(0, 1),
+    ):
         changed_values = signal_of(target, signal, changed, labels)
         shares.append(((changed_values - floor) / (values - floor).clamp(min=1e-9)).clamp(0, 1))
     return torch.stack(shares).quantile(0.5, dim=0)

@@ -1,4 +1,4 @@
-"""Training a small classifier from scratch: the demo's, its independent judges, and any small labelled set."""
+"""Training a small classifier from scratch: the demo's, its judges, and any small labelled set."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class ClassifierSettings(FitSettings):
     batch_size: int = param(64, "Images a step", low=2)
     lr: float = param(2e-3, "Peak learning rate", low=0.0)
     weight_decay: float = param(0.02, "AdamW weight decay", low=0.0)
+    size: int = param(0, "Side of the network's input in pixels; 0 for that of the images", low=0)
     shift: int = param(3, "Random shift in pixels, each way", low=0)
     blur: float = param(0.0, "Share of images softened by down- and upscaling", low=0.0, high=1.0)
     exposure: float = param(0.0, "Random brightness factor 1 +- this", low=0.0, high=0.9)
@@ -48,8 +49,8 @@ def fit_classifier(
 
     Args:
         images: uint8 (N, 3, H, W).
-        targets: int64 (N,) classes, or float (N, C) of zeros and ones for several labels an image (then trained with
-            binary cross-entropy).
+        targets: int64 (N,) classes, or float (N, C) of zeros and ones for several labels an image (then trained
+            with binary cross-entropy).
         labels: Names of the C outputs.
         arch: See `ltg_core.models.architectures.build`.
         settings: See `ClassifierSettings`.
@@ -63,19 +64,17 @@ def fit_classifier(
     """
     if len(images) != len(targets):
         raise DatasetError(f"{len(images)} images but {len(targets)} targets; give one target an image")
-    height, width = images.shape[-2:]
+    height, width = (settings.size, settings.size) if settings.size else images.shape[-2:]
     preprocess = Preprocess(height=height, width=width, resize="squash")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         net = build(arch, len(labels))
-    mean = torch.tensor(preprocess.mean).view(1, -1, 1, 1)
-    std = torch.tensor(preprocess.std).view(1, -1, 1, 1)
     trainer = Trainer(net, settings, checkpoint)
 
     def step(number: int, rng: torch.Generator) -> torch.Tensor:
         rows = pick(len(images), settings.batch_size, rng)
         x = augment(images[rows].float() / 255, settings, rng)
-        logits = net((x - mean) / std)
+        logits = net(preprocess(x))
         if targets.ndim == 2:
             return F.binary_cross_entropy_with_logits(logits, targets[rows])
         return F.cross_entropy(logits, targets[rows], label_smoothing=settings.smoothing)

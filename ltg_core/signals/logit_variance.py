@@ -27,4 +27,5 @@ class LogitVariance(Signal):
     ) -> Scores:
         """Score a batch; ``labels`` is not used."""
         head = need_reference(self, ref).head
-        return full(head.logits(out.stacked(), group, base=out.logits)).var(dim=0, unbiased=False).mean(dim=1)
+        z = full(head.logits(out.stacked(), group, base=out.logits))  # (K, B, C)
+        return (z - z.mean(dim=0)).square().mean(dim=(0, 2))

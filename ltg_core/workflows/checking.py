@@ -200,11 +200,11 @@ def _warning(confusion: np.ndarray, accuracy: float, balanced: float) -> str:
                 "order: "
                 "they are probably not in the order of the classifier's outputs"
             )
-    if accuracy <= chance + noise or (present > 2 and balanced <= 1.2 / present):
-        return f"accuracy is {accuracy:.1%} on {n:,} samples, no better than chance ({chance:.1%}); {_CAUSES}"
     share = confusion.sum(axis=0).max() / n
     if present > 1 and share > 0.95 and confusion.sum(axis=1).max() / n < 0.8:
         return f"{share:.0%} of all predictions are one class; {_CAUSES}"
+    if accuracy <= chance + noise or (present > 2 and balanced <= 1.2 / present):
+        return f"accuracy is {accuracy:.1%} on {n:,} samples, no better than chance ({chance:.1%}); {_CAUSES}"
     return ""
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from blob_world import CLASSES, EARLY, WIDTH, means, outputs
 
 import ltg_core.signals
 from ltg_core.errors import InputError, ModelError, ParamError, UnsupportedError
@@ -14,8 +15,6 @@ from ltg_core.signals import SIGNALS
 from ltg_core.signals.base import GROUPS
 from ltg_core.signals.reference import Reference
 from ltg_core.types import Labels, Outputs
-
-from .conftest import CLASSES, EARLY, WIDTH, means, outputs
 
 Data = tuple[Outputs, Labels]
 
@@ -55,7 +54,9 @@ def test_a_rare_case_scores_above_the_typical_sample(name: str, reference: Refer
 
 
 @pytest.mark.parametrize("name", list(SIGNALS))
-def test_the_declared_gradient_agrees_with_finite_differences(name: str, reference: Reference, heldout: Data) -> None:
+def test_the_declared_gradient_agrees_with_finite_differences(
+    name: str, reference: Reference, heldout: Data
+) -> None:
     signal = SIGNALS[name]()
     double = reference.to(dtype=torch.double)
     features = heldout[0].features[:4].double().requires_grad_()
@@ -140,7 +141,7 @@ def test_every_signal_stands_in_a_file_of_its_name_and_says_what_it_is() -> None
         assert (folder / f"{name}.py").exists()
         assert signal.__module__ == f"ltg_core.signals.{name}"
         assert signal.HELP.endswith(".")
-        assert signal.NEEDS <= {"logits", "label", "head", "gaussian", "leverage"}
+        assert {"logits", "label", "head", "gaussian", "leverage"} >= signal.NEEDS
         for spec in specs(signal):
             assert spec.help
 

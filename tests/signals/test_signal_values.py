@@ -10,6 +10,7 @@ from scipy.spatial.distance import mahalanobis
 from scipy.special import logsumexp, softmax
 from scipy.stats import entropy, multivariate_normal
 
+from ltg_core.signals.density import Density
 from ltg_core.signals.energy import Energy
 from ltg_core.signals.entropy import Entropy
 from ltg_core.signals.epistemic import Epistemic, mutual_information
@@ -18,7 +19,6 @@ from ltg_core.signals.leverage import Leverage
 from ltg_core.signals.logit_variance import LogitVariance
 from ltg_core.signals.loss import Loss
 from ltg_core.signals.margin import Margin
-from ltg_core.signals.density import Density
 from ltg_core.signals.reference import Reference
 from ltg_core.signals.relative_mahalanobis import RelativeMahalanobis
 from ltg_core.types import Labels, Outputs
@@ -52,7 +52,9 @@ def test_margin_agrees_with_a_sorted_loop(heldout: Data) -> None:
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_energy_agrees_with_scipy(heldout: Data, temperature: float) -> None:
     expected = -temperature * logsumexp(heldout[0].logits.double().numpy() / temperature, axis=1)
-    np.testing.assert_allclose(Energy(temperature=temperature)(heldout[0], None), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        Energy(temperature=temperature)(heldout[0], None), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_loss_agrees_with_a_loop(heldout: Data) -> None:
@@ -102,7 +104,9 @@ def test_mutual_information_of_half_precision_is_computed_in_full() -> None:
     torch.testing.assert_close(mutual_information(logits), mutual_information(logits.float()))
 
 
-def test_epistemic_and_logit_variance_read_the_members_of_the_group(reference: Reference, heldout: Data) -> None:
+def test_epistemic_and_logit_variance_read_the_members_of_the_group(
+    reference: Reference, heldout: Data
+) -> None:
     out = heldout[0]
     z = reference.head.logits(out.stacked()).double().numpy()
     for group, rows in (("all", slice(None)), ("guide", slice(0, None, 2)), ("audit", slice(1, None, 2))):
@@ -110,7 +114,9 @@ def test_epistemic_and_logit_variance_read_the_members_of_the_group(reference: R
         expected = entropy(p.mean(axis=0), axis=1) - entropy(p, axis=2).mean(axis=0)
         np.testing.assert_allclose(Epistemic()(out, reference, group=group), expected, rtol=2e-3, atol=1e-6)
         variance = z[rows].var(axis=0).mean(axis=1)
-        np.testing.assert_allclose(LogitVariance()(out, reference, group=group), variance, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(
+            LogitVariance()(out, reference, group=group), variance, rtol=1e-3, atol=1e-6
+        )
 
 
 def test_hardness_agrees_with_scipy_in_the_features_own_units(reference: Reference, heldout: Data) -> None:
@@ -136,7 +142,8 @@ def test_hardness_without_labels_takes_the_predicted_class(reference: Reference,
 def test_density_agrees_with_a_scipy_mixture(reference: Reference, heldout: Data) -> None:
     g, x = reference.gaussians, standardised(reference, heldout[0])
     parts = [
-        multivariate_normal(g.means[c].double().numpy(), covariance(g.tied)).logpdf(x) + float(g.log_priors[c])
+        multivariate_normal(g.means[c].double().numpy(), covariance(g.tied)).logpdf(x)
+        + float(g.log_priors[c])
         for c in range(len(g.means))
     ]
     expected = -logsumexp(np.stack(parts), axis=0) + float(reference.projection.std.double().log().sum())
@@ -155,7 +162,10 @@ def test_relative_mahalanobis_agrees_with_scipy(reference: Reference, heldout: D
 
 
 def test_leverage_agrees_with_a_numpy_inverse(reference: Reference, train: Data, heldout: Data) -> None:
-    h, x = (np.hstack([a, np.ones((len(a), 1))]) for a in (standardised(reference, d[0]) for d in (train, heldout)))
+    h, x = (
+        np.hstack([a, np.ones((len(a), 1))])
+        for a in (standardised(reference, d[0]) for d in (train, heldout))
+    )
     inverse = np.linalg.inv(h.T @ h + np.eye(h.shape[1]))
     expected = np.einsum("bi,ij,bj->b", x, inverse, x)
     np.testing.assert_allclose(Leverage()(heldout[0], reference), expected, rtol=1e-4)

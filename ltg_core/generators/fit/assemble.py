@@ -31,7 +31,6 @@ ensure_torchvision()
 from diffusers import AutoencoderKL, AutoencoderTiny, DPMSolverMultistepScheduler  # noqa: E402
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer  # noqa: E402
 
-
 AUTOENCODER_IMAGES = 6000
 """More images than this add nothing to a small autoencoder within its budget."""
 
@@ -92,7 +91,6 @@ def fit_generator(
     tokenizer = CLIPTokenizer.from_pretrained(work / "clip")
     text_encoder = text_tower(clip)
     latents = _stage_latents(vae, images, work)
-    _stage_tiny(latents, images, work, settings, on_progress, token)
     unet = fit_denoiser(
         latents,
         captions,
@@ -104,6 +102,7 @@ def fit_generator(
         cancel=token,
         device=device,
     )
+    _stage_tiny(latents, images, work, settings, on_progress, token)
     record = {
         "what": "text-to-image latent diffusion model (rectified flow)",
         **(card or {}),
@@ -216,7 +215,11 @@ def write_directory(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     scheduler = DPMSolverMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0, solver_order=2
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        flow_shift=1.0,
+        solver_order=2,
+        steps_offset=1,
     )
     scheduler.save_pretrained(temporary / "scheduler")
     CLIPTokenizer.from_pretrained(work / "clip").save_pretrained(temporary / "tokenizer")

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ltg_core.compat import ensure_torchvision
-from ltg_core.generators.fit.textimage import choose, tokens
 from ltg_core.fitting import FitSettings, Trainer, pick
+from ltg_core.generators.fit.textimage import choose, tokens
 from ltg_core.jobs import CancelToken, ProgressFn
 from ltg_core.params import param
 
@@ -50,7 +50,9 @@ def build_denoiser(settings: DenoiserSettings, latent_channels: int, side: int, 
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
             cross_attention_dim=text_width,
-            attention_head_dim=tuple(max(1, c // 32) for c in channels),  # diffusers reads it as the number of heads
+            attention_head_dim=tuple(
+                max(1, c // 32) for c in channels
+            ),  # diffusers reads it as the number of heads
             norm_num_groups=16,
         )
     return net
@@ -76,7 +78,7 @@ def fit_denoiser(
     until: int | None = None,
     device: str = "cpu",
 ) -> nn.Module:
-    """Train with rectified flow: z_s = (1 - s) z_0 + s e, target e - z_0, s logit-normal (Esser et al. 2024, eq. 12, 19).
+    """Train with rectified flow: z_s = (1 - s) z_0 + s e, target e - z_0, s logit-normal (Esser et al. 2024).
 
     Args:
         latents: Posterior means and standard deviations, each (N, C, h, w).

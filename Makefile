@@ -1,0 +1,57 @@
+# make app    the app with the bundled demo        make test   every test
+# make check  lint, format, types, layers          make help   the rest
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TESTSTAMP := $(VENV)/.installed-tests
+WORKSPACE ?= workspace
+ARGS ?=
+
+.PHONY: help env app test check format demo bench-demo clean
+
+help:
+	@echo "make app         create the environment, open the app with the demo on 127.0.0.1 (ARGS='--port 8000')"
+	@echo "make test        create the environment, run every test (ARGS='-k export')"
+	@echo "make check       ruff, mypy --strict on ltg_core, the layering test"
+	@echo "make demo        train the demo's models again into assets/demo (about two hours on two cores)"
+	@echo "make bench-demo  measure the demo and write docs/evidence.md"
+	@echo "TORCH=cpu|cuda make app   choose the build of torch by hand"
+
+$(STAMP): requirements.txt tools/install.py
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || (echo "Python 3.11 or newer is needed (PYTHON=python3.12 make app)"; exit 1)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python tools/install.py requirements.txt
+	@touch $@
+
+$(TESTSTAMP): $(STAMP) requirements-dev.txt
+	@$(BIN)/python tools/install.py requirements-dev.txt
+	@touch $@
+
+env: $(STAMP)
+
+app: $(STAMP)
+	$(BIN)/python app.py --workspace $(WORKSPACE) $(ARGS)
+
+test: $(TESTSTAMP)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: $(TESTSTAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py
+
+format: $(TESTSTAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: $(STAMP)
+	$(BIN)/python -m ltg_core demo build $(ARGS)
+
+bench-demo: $(TESTSTAMP)
+	$(BIN)/python -m benchmarks.bench_demo $(ARGS)
+	$(BIN)/python -m benchmarks.report
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache test-results

@@ -1,0 +1,109 @@
+"""The command line: every workflow as a sub-command; text for people, ``--json`` for programs.
+
+Exit status: 0 done, 2 wrong use or an error that the user can act on (one line on stderr), 130 stopped with
+Ctrl-C; what was finished until then is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ltg_core import __version__
+from ltg_core.cli.console import Console
+from ltg_core.cli.flags import Formatter
+from ltg_core.errors import Cancelled, LtgError
+
+
+class Command(NamedTuple):
+    """A sub-command; its module is imported only when it is the one that was asked for.
+
+    Attributes:
+        name: As typed.
+        module: Below ``ltg_core.cli``; it has ``configure_<name>(parser)``, which sets ``command``.
+        help: One line.
+    """
+
+    name: str
+    module: str
+    help: str
+
+
+COMMANDS = (
+    Command("demo", "data", "load the bundled demo into a workspace, or build it anew"),
+    Command("import", "data", "import images: a folder of class folders, a zip of one, or a table"),
+    Command("use", "data", "choose the classifier under test, or the generator"),
+    Command("runs", "data", "list what was done in a workspace"),
+    Command("score", "judging", "run the classifier on all samples and compute every signal"),
+    Command("fit-head", "judging", "fit the epistemic head on the workspace's training data"),
+    Command("check", "judging", "accuracy, confusion, and which signal finds the errors"),
+    Command("rank", "judging", "list samples by a signal, the rarest first"),
+    Command("curate", "judging", "accept, reject, flag or tag samples; undo and redo"),
+    Command("generate", "imagining", "make guided images with their unguided controls"),
+    Command("explain", "imagining", "heat maps of a prediction or of the uncertainty itself"),
+    Command("map", "imagining", "lay real and generated samples out in two dimensions"),
+    Command("export", "imagining", "write accepted samples as training data, with provenance"),
+    Command(
+        "fit-generator", "fitting", "train a small latent diffusion model on labelled or captioned images"
+    ),
+    Command("fit-classifier", "fitting", "train a small classifier on labelled images"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser(given).parse_args(given)
+    console = Console(json=args.json, quiet=args.quiet)
+    try:
+        with console.interruptible():
+            data, text = args.command(args, console)
+        console.answer(data, text)
+        return 0
+    except (Cancelled, KeyboardInterrupt) as stop:
+        console.stopped(str(stop), _kept(args))
+        return 130
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except LtgError as error:
+        console.failed(str(error))
+        return 2
+
+
+def build_parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; only the sub-command that ``given`` names gets its flags, the others are listed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ltg_core",
+        description="Find, generate, explain and repair the blind spots of an image classifier.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"longtail {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    asked = next((word for word in given if not word.startswith("-")), None)
+    for command in COMMANDS:
+        sub = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=command.help[0].upper() + command.help[1:] + ".",
+            allow_abbrev=False,
+            formatter_class=Formatter,
+        )
+        if command.name == asked:
+            module = importlib.import_module(f"ltg_core.cli.{command.module}")
+            getattr(module, "configure_" + command.name.replace("-", "_"))(sub)
+    return parser
+
+
+def _kept(args: argparse.Namespace) -> str:
+    """What an interrupted command leaves, in words."""
+    hint = getattr(args, "after_stop", None)
+    return (
+        str(hint(args))
+        if hint is not None
+        else "what was finished is kept; the same command goes on from there"
+    )

@@ -1,0 +1,302 @@
+"""Commands that make something: generate, explain, map, export."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ltg_core.cli.console import Console, table
+from ltg_core.cli.flags import add_params, common, device_of, given_params, opened, params_from
+from ltg_core.cli.judging import add_filter, chosen
+from ltg_core.errors import InputError, LtgError
+
+if TYPE_CHECKING:
+    from ltg_core.data.records import Run
+    from ltg_core.data.workspace import Workspace
+    from ltg_core.guidance.settings import Guidance
+
+Answer = tuple[Any, str]
+
+
+def configure_generate(parser: argparse.ArgumentParser) -> None:
+    """``generate``."""
+    from ltg_core.guidance.settings import PRESETS, Guidance
+
+    common(parser, device=True)
+    parser.add_argument(
+        "--class", dest="classes", action="append", metavar="NAME", help="may be repeated; all if absent"
+    )
+    parser.add_argument("--number", type=int, default=8, help="images of each class, or of each source")
+    parser.add_argument(
+        "--from", dest="sources", action="append", metavar="SAMPLE", help="real sample to start from"
+    )
+    parser.add_argument(
+        "--prompt", default="", help="{label} stands for the class; the generator's own if absent"
+    )
+    parser.add_argument("--negative", default="", help="what no image should show")
+    parser.add_argument("--seed", type=int, default=0, help="of the first image; each has the next one")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="explore", help="settings to begin with")
+    parser.add_argument("--resume", metavar="RUN", help="go on with a generation that was interrupted")
+    add_params(parser, Guidance, title="guidance, where it differs from the preset")
+    parser.set_defaults(command=_generate, after_stop=_after_generation)
+
+
+def _generate(args: argparse.Namespace, console: Console) -> Answer:
+    from ltg_core import workflows
+
+    console.hush()
+    with opened(args) as ws:
+        device = device_of(args)
+        if args.resume:
+            run = workflows.resume_generate(
+                ws, args.resume, device=device, on_progress=console.progress, cancel=console.cancel
+            )
+            return _generated(ws, run)
+        classifier = workflows.active_classifier(ws, device=device)
+        generator = workflows.active_generator(ws, device=device)
+        guidance = _guidance(args)
+        if args.sources:
+            if args.classes:
+                raise InputError("a source has its class already; use --toward NAME to turn it into another")
+            plan = workflows.plan_sources(
+                ws,
+                classifier,
+                generator,
+                args.sources,
+                per_source=args.number,
+                seed=args.seed,
+                toward=guidance.toward,
+                prompt=args.prompt,
+            )
+        else:
+            plan = workflows.plan_classes(
+                classifier,
+                generator,
+                args.classes or (),
+                per_class=args.number,
+                seed=args.seed,
+                prompt=args.prompt,
+            )
+        run = workflows.generate(
+            ws,
+            classifier,
+            generator,
+            **dataclasses.asdict(plan),
+            guidance=guidance,
+            negative=args.negative,
+            preset=args.preset,
+            on_progress=console.progress,
+            cancel=console.cancel,
+        )
+        return _generated(ws, run)
+
+
+def _guidance(args: argparse.Namespace) -> Guidance:
+    from ltg_core.guidance.settings import PRESETS, Guidance
+
+    return params_from(args, Guidance, PRESETS[args.preset])
+
+
+def _generated(ws: Workspace, run: Run) -> Answer:
+    from ltg_core import workflows
+
+    found = workflows.triplets(ws, run.id)
+    for row in found:
+        row["path"] = str(ws.image_path(row["guided"]))
+        row["path_control"] = str(ws.image_path(row["control"])) if row["control"] else None
+    rows = [
+        [
+            row["guided"],
+            _one(row["percentile_control"]),
+            _one(row["percentile"]),
+            row["belief"] or "–",
+            str(row["seed"]),
+            (row["reason"] or "")[:70],
+        ]
+        for row in found[:200]
+    ]
+    result = run.result
+    text = (
+        f"Run {run.id}: {result['images']} images, {result['believed']} believed, {result['quarantined']} "
+        "quarantined; mean "
+        f"percentile {_one(result['mean_percentile'])}, unguided {_one(result['mean_percentile_control'])} "
+        f"({result['seconds']:.1f} s).\n"
+        + table(rows, ["sample", "unguided", "guided", "belief", "seed", "why"])
+    )
+    return {"run": run.id, **result, "images_made": found}, text
+
+
+def _after_generation(args: argparse.Namespace) -> str:
+    """What a stopped generation leaves, and how to go on."""
+    try:
+        with opened(args) as ws:
+            run = next((run for run in ws.runs("generate") if run.state != "done"), None)
+    except LtgError:
+        return ""
+    if run is None:
+        return "nothing was begun"
+    made = run.result.get("images", 0)
+    return (
+        f"{made} of {len(run.settings['seeds'])} images of run {run.id} are kept; go on with: generate "
+        "--workspace "
+        f"{args.workspace} --resume {run.id}"
+    )
+
+
+def configure_explain(parser: argparse.ArgumentParser) -> None:
+    """``explain``."""
+    from ltg_core.attribution import ATTRIBUTIONS
+
+    common(parser, device=True)
+    parser.add_argument("ids", nargs="*", help="samples; or choose them by the filters")
+    parser.add_argument(
+        "--method", dest="methods", action="append", choices=tuple(ATTRIBUTIONS), help="may be repeated"
+    )
+    parser.add_argument(
+        "--target",
+        default="prediction",
+        help="prediction, label, class:NAME, contrast:NAME|NAME, or signal:NAME for the uncertainty itself",
+    )
+    parser.add_argument("--trust", action="store_true", help="check every map for faithfulness")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("heatmaps"), help="where the pictures go"
+    )
+    add_filter(parser)
+    for name, cls in ATTRIBUTIONS.items():
+        add_params(parser, cls, prefix=f"{name}_", title=f"settings of {name}")
+    parser.set_defaults(command=_explain)
+
+
+def _explain(args: argparse.Namespace, console: Console) -> Answer:
+    import numpy as np
+
+    from ltg_core import workflows
+    from ltg_core.attribution import ATTRIBUTIONS
+    from ltg_core.attribution.render import overlay
+    from ltg_core.data.database import explained
+
+    methods = args.methods or ["integrated_gradients"]
+    with opened(args) as ws:
+        maps = workflows.explain(
+            ws,
+            workflows.active_classifier(ws, device=device_of(args)),
+            chosen(args, ws),
+            methods,
+            target=args.target,
+            trust=args.trust,
+            settings={name: given_params(args, ATTRIBUTIONS[name], prefix=f"{name}_") for name in methods},
+            on_progress=console.progress,
+            cancel=console.cancel,
+        )
+        data, rows = [], []
+        with explained(args.out, "folder"):
+            args.out.mkdir(parents=True, exist_ok=True)
+            for one in maps:
+                path = args.out / f"{one.sample_id}-{one.method}.png"
+                picture = np.asarray(ws.image(one.sample_id))
+                overlay(picture, one.values, signed=one.signed).save(path)
+                entry = {
+                    "sample": one.sample_id,
+                    "method": one.method,
+                    "target": one.target,
+                    "path": str(path),
+                }
+                checks = getattr(one, "trust", None)
+                data.append(
+                    entry
+                    | {"notes": list(one.notes), "trust": dataclasses.asdict(checks) if checks else None}
+                )
+                rows.append([one.sample_id, one.method, one.target, str(path), " ".join(one.notes)])
+    return data, table(rows, ["sample", "method", "target", "picture", ""])
+
+
+def configure_map(parser: argparse.ArgumentParser) -> None:
+    """``map``."""
+    from ltg_core.embedding.layout import MapSettings
+
+    common(parser, device=True)
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write the points to a .csv or .json file")
+    add_params(parser, MapSettings, title="layout")
+    parser.set_defaults(command=_map)
+
+
+def _map(args: argparse.Namespace, console: Console) -> Answer:
+    from ltg_core import workflows
+    from ltg_core.data.database import explained
+    from ltg_core.embedding.layout import MapSettings
+
+    with opened(args) as ws:
+        classifier = workflows.active_classifier(ws, device=device_of(args))
+        run = workflows.map_samples(
+            ws,
+            classifier,
+            params_from(args, MapSettings),
+            on_progress=console.progress,
+            cancel=console.cancel,
+        )
+        points = workflows.map_points(ws)
+    text = " ".join([f"{run.result['samples']:,} samples laid out.", *run.result["notes"]])
+    if args.out is not None:
+        with explained(args.out.parent, "folder"):
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            with open(args.out, "w", encoding="utf-8", newline="") as file:
+                if args.out.suffix == ".json":
+                    json.dump(points, file)
+                else:
+                    writer = csv.writer(file)
+                    writer.writerow(points)
+                    writer.writerows(zip(*points.values(), strict=True))
+        text += f" Points in '{args.out}'."
+    return {"run": run.id, **run.result, "out": args.out}, text
+
+
+def configure_export(parser: argparse.ArgumentParser) -> None:
+    """``export``."""
+    from ltg_core.export import EXPORTERS
+
+    common(parser)
+    parser.add_argument(
+        "ids", nargs="*", help="samples; without any and without a filter all that were accepted"
+    )
+    parser.add_argument(
+        "--format", choices=tuple(EXPORTERS), default="imagefolder", help="form of the export"
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, help="folder to make; in the workspace if absent")
+    parser.add_argument("--zip", action="store_true", help="pack it into a zip file too")
+    add_filter(parser)
+    for name, cls in EXPORTERS.items():
+        add_params(parser, cls, prefix=f"{name}_", title=f"settings of {name}")
+    parser.set_defaults(command=_export)
+
+
+def _export(args: argparse.Namespace, console: Console) -> Answer:
+    from ltg_core import workflows
+    from ltg_core.export import EXPORTERS, zip_export
+
+    filters = (args.split, args.label, args.run, args.role, args.by_verdict, args.tag, args.text)
+    named = bool(args.ids) or args.errors or args.believed or any(filters)
+    with opened(args) as ws:
+        exporter = params_from(args, EXPORTERS[args.format], prefix=f"{args.format}_")
+        run, report = workflows.export(
+            ws,
+            chosen(args, ws) if named else None,
+            exporter,
+            args.out,
+            on_progress=console.progress,
+            cancel=console.cancel,
+        )
+    lines = [f"{report.n:,} samples in '{report.path}'."]
+    lines += [f"  {number:,} left out: {reason}" for reason, number in run.result["reasons"].items()]
+    data = {"run": run.id, **run.result}
+    if args.zip:
+        data["zip"] = str(zip_export(report.path))
+        lines.append(f"Packed into '{data['zip']}'.")
+    return data, "\n".join(lines)
+
+
+def _one(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"

@@ -1,0 +1,362 @@
+"""Training from a data set on disk: a small generator, a small classifier. Both go on where they were
+stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ltg_core.data import datasets
+from ltg_core.data.database import explained
+from ltg_core.data.images import read_image
+from ltg_core.data.sources import Key, canonical_split, closing
+from ltg_core.errors import DatasetError, InputError, WorkspaceError
+from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
+from ltg_core.models.classifier import Classifier
+from ltg_core.models.fit import ClassifierSettings, fit_classifier
+from ltg_core.models.loaders import save_classifier
+from ltg_core.models.preprocess import Preprocess
+
+CAPTION = "a photo of a {label}"
+_EVERY = 200
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """Pictures of one size in memory.
+
+    Attributes:
+        images: uint8 (N, 3, side, side).
+        targets: int64 (N,), -1 without a class.
+        classes: Class names.
+        captions: Caption of each picture, "" where the data has none.
+        skipped: (name, reason) of pictures that could not be read.
+        fingerprint: Of the pictures, captions and classes.
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    classes: tuple[str, ...]
+    captions: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+    fingerprint: str
+
+
+def gather(
+    path: str | Path,
+    side: int,
+    *,
+    split: str = "train",
+    limit: int | None = None,
+    group: str = "",
+    holdout: float = 0.0,
+    held: bool = False,
+    on_progress: ProgressFn = no_progress,
+    cancel: CancelToken | None = None,
+) -> TrainingImages:
+    """Read a data set into memory, every picture cut to its central square and resized.
+
+    Args:
+        path: As ``import_data`` reads them.
+        side: Pixels of a side.
+        split: Only this one, where the data names splits.
+        limit: At most so many, spread over the classes.
+        group: Metadata column whose values must not be divided by ``holdout`` (frames of one film, say).
+        holdout: Share of the pictures, or groups, that is left out, decided by a hash of the name.
+        held: Return those that are left out instead of the others.
+        on_progress: Told now and then.
+        cancel: Checked at every picture.
+
+    Raises:
+        DatasetError: Nothing usable is there.
+    """
+    token = cancel or CancelToken()
+    fit = Preprocess(side, side, resize="crop", crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
+    pictures: list[torch.Tensor] = []
+    targets: list[int] = []
+    captions: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    path = Path(path).expanduser()
+    with closing(datasets._open(path)) as source:
+        keys = source.keys()
+        names = datasets._class_names(keys, None, [], source.declared)
+        chosen = _chosen(keys, canonical_split(split), path.name)
+        picked = datasets._spread([keys[i] for i in chosen], limit)
+        chosen = chosen if picked is None else [chosen[i] for i in picked]
+        for done, row in enumerate(source.rows(chosen)):
+            token.check()
+            if done % _EVERY == 0:
+                on_progress(Progress(done, len(chosen), "reading images"))
+            if (
+                holdout
+                and _left_out(str(row.meta.get(group, row.source)) if group else row.source, holdout) != held
+            ):
+                continue
+            try:
+                if row.data is None:
+                    raise InputError(row.error)
+                picture = fit(fit.from_pil(read_image(row.data))[None])[0]
+            except InputError as error:
+                skipped.append((row.source, str(error)))
+                continue
+            pictures.append((picture * 255).round().byte())
+            targets.append(_target(keys[row.index], names))
+            captions.append(row.caption)
+    if not pictures:
+        reason = f": {skipped[0][1]}" if skipped else ""
+        raise DatasetError(f"no picture of '{path.name}' can be used{reason}")
+    images, labels = torch.stack(pictures), torch.tensor(targets)
+    digest = hashlib.sha256(images.numpy().tobytes())
+    digest.update(json.dumps([targets, captions, names]).encode())
+    return TrainingImages(
+        images, labels, tuple(names), tuple(captions), tuple(skipped), digest.hexdigest()[:16]
+    )
+
+
+def fit_generator(
+    source: str | Path,
+    out: str | Path,
+    settings: Any = None,
+    *,
+    side: int = 64,
+    caption: str = CAPTION,
+    split: str = "train",
+    limit: int | None = None,
+    device: str = "cpu",
+    on_progress: ProgressFn = no_progress,
+    cancel: CancelToken | None = None,
+) -> dict[str, Any]:
+    """Train a text-to-image latent diffusion model on labelled or captioned images.
+
+    Args:
+        source: A data set.
+        out: Directory of the generator (diffusers' layout); checkpoints go beside it, to ``<out>.work``.
+        settings: A ``GeneratorSettings``; None for the defaults.
+        side: Pixels of a side, a multiple of 16.
+        caption: The text for pictures without a caption of their own; ``{label}`` stands for the class.
+        split: Of the data, where it names splits.
+        limit: At most so many pictures.
+        device: Where the denoiser is trained.
+        on_progress: Told about every 50 steps.
+        cancel: Checked at every step; the next call goes on from the last checkpoint.
+
+    Returns:
+        The generator's card, with ``out`` and ``skipped``.
+
+    Raises:
+        DatasetError: Nothing usable is there.
+        InputError: The checkpoints belong to other data, or neither captions nor classes are there.
+        Cancelled: On request.
+    """
+    from ltg_core.generators.fit import assemble
+
+    settings = settings or assemble.GeneratorSettings()
+    out = Path(out).expanduser()
+    if "{label}" not in caption:
+        raise InputError(f"the caption {caption!r} must contain {{label}}, which stands for the class")
+    data = gather(source, side, split=split, limit=limit, on_progress=on_progress, cancel=cancel)
+    captions = _captions(data, caption)
+    work = out.with_name(out.name + ".work")
+    with _disk(out.parent):
+        _same_data(work, {"data": data.fingerprint, "caption": caption})
+        card = {
+            "trained_on": f"{len(data.images):,} images of {Path(source).name}, {side} × {side} pixels",
+            "prompt": caption,
+            "classes": list(data.classes),
+            "data": data.fingerprint,
+        }
+        assemble.fit_generator(
+            data.images,
+            captions,
+            out,
+            settings,
+            work=work,
+            card=card,
+            device=device,
+            on_progress=on_progress,
+            cancel=cancel,
+        )
+    made: dict[str, Any] = json.loads((out / "card.json").read_text(encoding="utf-8"))
+    return {**made, "out": str(out), "skipped": list(data.skipped)}
+
+
+def fit_small_classifier(
+    source: str | Path,
+    out: str | Path,
+    arch: str,
+    settings: ClassifierSettings | None = None,
+    *,
+    side: int = 64,
+    split: str = "train",
+    limit: int | None = None,
+    group: str = "",
+    holdout: float = 0.1,
+    name: str = "",
+    on_progress: ProgressFn = no_progress,
+    cancel: CancelToken | None = None,
+) -> tuple[Classifier, dict[str, Any]]:
+    """Train a small classifier from scratch; its accuracy is measured on pictures that it never saw.
+
+    Args:
+        source: A labelled data set.
+        out: File of the weights, ``.safetensors``; the card goes beside it, checkpoints to ``<out>.work``.
+        arch: As in ``ltg_core.models.architectures.build``.
+        settings: None for the defaults.
+        side: Pixels of a side.
+        split: To train on, where the data names splits.
+        limit: At most so many pictures.
+        group: Metadata column whose values stay together when pictures are held out.
+        holdout: Share that is held out and measured; 0 for none.
+        name: For people; the file's stem if not given.
+        on_progress: Told about every 50 steps.
+        cancel: Checked at every step; the next call goes on from the last checkpoint.
+
+    Returns:
+        The classifier and its card.
+
+    Raises:
+        DatasetError: Nothing usable is there, or fewer than two classes.
+        InputError: The checkpoints belong to other data.
+        Cancelled: On request.
+    """
+    settings, out = settings or ClassifierSettings(), Path(out).expanduser()
+    if out.suffix != ".safetensors":
+        raise InputError(f"'{out.name}' must end in .safetensors")
+
+    def read(held: bool) -> TrainingImages:
+        return gather(
+            source,
+            side,
+            split=split,
+            limit=limit,
+            group=group,
+            holdout=holdout,
+            held=held,
+            on_progress=on_progress,
+            cancel=cancel,
+        )
+
+    data = read(held=False)
+    known = data.targets >= 0
+    if len(set(data.targets[known].tolist())) < 2:
+        raise DatasetError(
+            f"'{Path(source).name}' has fewer than two classes; a classifier needs labelled images"
+        )
+    work = out.with_name(out.stem + ".work")
+    with _disk(out.parent):
+        _same_data(work, {"data": data.fingerprint, "arch": arch})
+        classifier = fit_classifier(
+            data.images[known],
+            data.targets[known],
+            data.classes,
+            arch,
+            settings,
+            work / "classifier.ckpt",
+            name=name or out.stem,
+            on_progress=on_progress,
+            cancel=cancel,
+        )
+    metrics: dict[str, float] = {}
+    if holdout:
+        held = read(held=True)
+        metrics = {"held_out_accuracy": _accuracy(classifier, held), "held_out_images": len(held.images)}
+    card = {
+        "what": f"{arch} trained from scratch",
+        "trained_on": f"{int(known.sum()):,} images of {Path(source).name}, {side} × {side} pixels",
+        "held_out": {"share": holdout, "group": group},
+        "data": data.fingerprint,
+        "settings": settings.to_dict(),
+        "metrics": metrics,
+    }
+    save_classifier(classifier, out, card)
+    return classifier, {**card, "out": str(out), "skipped": list(data.skipped), **classifier.info()}
+
+
+def _chosen(keys: Sequence[Key], split: str, name: str) -> list[int]:
+    """Rows of a split; all where the data names none."""
+    found = Counter(key.split for key in keys)
+    if set(found) <= {""}:
+        return list(range(len(keys)))
+    if split not in found:
+        raise DatasetError(
+            f"'{name}' has no split {split!r}; it has {', '.join(repr(s) for s in sorted(found))}"
+        )
+    return [row for row, key in enumerate(keys) if key.split == split]
+
+
+def _target(key: Key, names: Sequence[str]) -> int:
+    if key.class_name is not None:
+        return names.index(key.class_name)
+    return -1 if key.label is None else key.label
+
+
+def _captions(data: TrainingImages, template: str) -> list[tuple[str, ...]]:
+    texts: list[tuple[str, ...]] = []
+    for text, target in zip(data.captions, data.targets.tolist(), strict=True):
+        plain = template.replace("{label}", data.classes[target]) if target >= 0 else ""
+        # Both, so that the class prompt alone works too: the caption thrice as often.
+        options = (text, text, text, plain) if text and plain else (text or plain,)
+        if not options[0]:
+            raise InputError(
+                "some images have neither a class nor a caption; there is nothing to say about them"
+            )
+        texts.append(options)
+    return texts
+
+
+def _left_out(name: str, share: float) -> bool:
+    """Whether a picture or group is held out: decided by its name, so that it always is."""
+    return int(hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8], 16) < share * 2**32
+
+
+@contextlib.contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """A full disk in words, from torch's own writer too; the last checkpoint stays."""
+    with explained(folder, "folder"):
+        try:
+            yield
+        except RuntimeError as error:
+            if "PytorchStreamWriter" not in str(error) and "file write failed" not in str(error):
+                raise
+            raise WorkspaceError(
+                f"a checkpoint could not be written to '{folder}', probably because the disk is full; the "
+                "last one is "
+                "kept, and the same call goes on from there"
+            ) from error
+
+
+def _same_data(work: Path, fingerprint: dict[str, str]) -> None:
+    """Remember what the checkpoints belong to; refuse to mix."""
+    file = work / "data.json"
+    if file.is_file():
+        if json.loads(file.read_text(encoding="utf-8")) != fingerprint:
+            raise InputError(
+                f"the checkpoints in '{work}' were made from other images, captions or another "
+                "architecture; choose another "
+                "output, or delete that folder"
+            )
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(fingerprint), encoding="utf-8")
+    os.replace(temporary, file)
+
+
+def _accuracy(classifier: Classifier, held: TrainingImages) -> float:
+    known = held.targets >= 0
+    if not known.any():
+        return float("nan")
+    images = held.images[known]
+    parts = [images[start : start + 512].float() / 255 for start in range(0, len(images), 512)]
+    found = torch.cat([classifier.outputs(part).logits.argmax(dim=1) for part in parts])
+    return round(float((found == held.targets[known]).float().mean()), 4)

@@ -1,0 +1,77 @@
+"""A real server on a free port, on a copy of the small fitted workspace."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ltg_core.jobs import Job
+
+
+@pytest.fixture(scope="module")
+def ctx(_fitted_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The process state; nothing is started by itself."""
+    from app.context import AppContext
+    from app.settings import Settings, free_port
+
+    folder = tmp_path_factory.mktemp("served") / "ws"
+    shutil.copytree(_fitted_workspace, folder)
+    context = AppContext(Settings(workspace=folder, port=free_port("127.0.0.1", 0)))
+    yield context
+    for job in context.jobs.all():
+        context.jobs.cancel(job.id)
+    context.workspace.close()
+
+
+@pytest.fixture(scope="module")
+def address(ctx: Any) -> Iterator[str]:
+    """Where the page is served."""
+    import uvicorn
+
+    from app.main import mount
+
+    port = ctx.settings.port
+    server = uvicorn.Server(
+        uvicorn.Config(mount(ctx, port=port), host="127.0.0.1", port=port, log_level="warning")
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert server.started
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Any]:
+    """One page load, its choices filled as the page's own script has them filled."""
+    from driver import Driver
+
+    with Driver(address) as driver:
+        driver.fill("browse-class", "imagine-class")
+        yield driver
+
+
+@pytest.fixture
+def ended(ctx: Any) -> Callable[[str], Job]:
+    """Waits for the newest job of a kind."""
+
+    def wait(kind: str, seconds: float = 200) -> Job:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            job = ctx.latest(kind)
+            if job is not None and job.ended:
+                return job
+            time.sleep(0.1)
+        raise AssertionError(f"the {kind} job did not end")
+
+    return wait

@@ -1,0 +1,121 @@
+"""Talks to a running page the way its own script does: the config, the queue, the event stream."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import httpx
+
+
+class Driver:
+    """One page load.
+
+    Args:
+        base: Address of the server.
+    """
+
+    def __init__(self, base: str) -> None:
+        self.http = httpx.Client(base_url=base, timeout=120, headers={"Origin": base})
+        self.session = uuid.uuid4().hex
+        self.config = self.http.get("/config").json()
+        self.parts = {part["id"]: part for part in self.config["components"]}
+        self.ids = {
+            part["props"]["elem_id"]: part["id"]
+            for part in self.config["components"]
+            if part["props"].get("elem_id")
+        }
+        self.messages: list[str] = []
+
+    def __enter__(self) -> Driver:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.http.close()
+
+    def fill(self, *outputs: str) -> None:
+        """Run the handlers that refresh these controls when the page is loaded."""
+        for output in outputs:
+            for dependency in self.config["dependencies"]:
+                if self.ids[output] in dependency["outputs"] and dependency["targets"][0][1] == "change":
+                    self.run(dependency)
+
+    def call(self, target: str, event: str, data: Any = None, at: int = 0, **given: Any) -> dict[str, Any]:
+        """Trigger an event of the component with this elem_id.
+
+        Args:
+            target: elem_id.
+            event: Name of the event.
+            data: What a component of ours sends along.
+            at: Which of several handlers of the same event.
+            given: Values of inputs by elem_id, with _ for -; all others have the value they start with.
+
+        Returns:
+            Values of the outputs by elem_id; outputs that did not change are absent.
+        """
+        wanted = [self.ids[target], event]
+        found = [d for d in self.config["dependencies"] if wanted in [list(t) for t in d["targets"]]]
+        return self.run(found[at], data, **given)
+
+    def run(self, dependency: dict[str, Any], data: Any = None, **given: Any) -> dict[str, Any]:
+        """Run one handler through the queue."""
+        values = {self.ids[name.replace("_", "-")]: value for name, value in given.items()}
+        inputs = [values.get(i, self.parts[i]["props"].get("value")) for i in dependency["inputs"]]
+        body = {
+            "data": [
+                None if self.parts[i]["type"] == "state" else v
+                for i, v in zip(dependency["inputs"], inputs, strict=True)
+            ],
+            "event_data": data,
+            "fn_index": dependency["id"],
+            "trigger_id": dependency["targets"][0][0],
+            "session_hash": self.session,
+        }
+        joined = self.http.post("/gradio_api/queue/join", json=body)
+        assert joined.status_code == 200, joined.text
+        return self._result(dependency, joined.json()["event_id"])
+
+    def _result(self, dependency: dict[str, Any], event_id: str) -> dict[str, Any]:
+        with self.http.stream(
+            "GET", "/gradio_api/queue/data", params={"session_hash": self.session}
+        ) as stream:
+            for line in stream.iter_lines():
+                if not line.startswith("data:"):
+                    continue
+                message = json.loads(line[5:])
+                if message["msg"] == "log":
+                    self.messages.append(message["log"])
+                if message["msg"] == "process_completed" and message.get("event_id") == event_id:
+                    assert message["success"], message["output"]
+                    return self._named(dependency, message["output"]["data"])
+        raise AssertionError("the stream ended without a result")
+
+    def _named(self, dependency: dict[str, Any], values: list[Any]) -> dict[str, Any]:
+        names = {number: name for name, number in self.ids.items()}
+        found = {}
+        for number, value in zip(dependency["outputs"], values, strict=True):
+            update = isinstance(value, dict) and value.get("__type__") == "update"
+            if update and "value" not in value and len(value) == 1:
+                continue
+            found[names.get(number, str(number))] = value
+        return found
+
+
+def texts(node: Any) -> str:
+    """All words of a tree of nodes."""
+    if isinstance(node, str):
+        return node
+    if isinstance(node, dict) and node.get("__type__") == "update":
+        return texts(node.get("value"))
+    if not isinstance(node, dict):
+        return ""
+    return " ".join([str(node.get("x") or ""), *[texts(child) for child in node.get("k", [])]])
+
+
+def actions(node: Any) -> list[tuple[str, dict[str, Any]]]:
+    """All buttons of a tree of nodes: (name, what is sent along)."""
+    if not isinstance(node, dict):
+        return []
+    own = [(node["act"][0], node["act"][1])] if node.get("act") else []
+    return [*own, *[found for child in node.get("k", []) for found in actions(child)]]

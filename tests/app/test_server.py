@@ -1,0 +1,93 @@
+"""What the server refuses, and what it says with every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+
+@pytest.fixture
+def http(address: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=address, timeout=30) as client:
+        yield client
+
+
+def test_the_page_answers_with_a_policy_and_keeps_its_machinery_to_itself(http: httpx.Client) -> None:
+    answer = http.get("/")
+    assert answer.status_code == 200 and "Longtail" in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert (
+        "access-control-allow-origin" not in http.get("/", headers={"Origin": "https://evil.example"}).headers
+    )
+    assert http.get("/monitoring/summary").status_code in (403, 404)
+    assert "json" not in http.get("/openapi.json").headers.get("content-type", "")
+
+
+@pytest.mark.parametrize("headers", ({"Origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}))
+def test_writes_from_other_sites_are_refused(http: httpx.Client, headers: dict[str, str]) -> None:
+    upload = {"files": ("a.txt", b"x")}
+    assert http.post("/gradio_api/upload", files=upload, headers=headers).status_code == 403
+    assert http.post("/gradio_api/queue/join", json={}, headers=headers).status_code == 403
+
+
+def test_other_host_names_and_large_bodies_are_refused(http: httpx.Client) -> None:
+    assert http.get("/", headers={"Host": "evil.example"}).status_code == 400
+    assert http.post("/gradio_api/upload", headers={"content-length": str(10**12)}).status_code == 413
+
+
+def test_images_come_by_id_and_nothing_comes_by_path(http: httpx.Client, ctx: Any) -> None:
+    one = ctx.workspace.query(limit=1)[0]
+    assert http.get(f"/media/thumb/{one}").headers["content-type"] == "image/webp"
+    assert http.get(f"/media/image/{one}").headers["content-type"].startswith("image/")
+    for wrong in ("nobody", "..%2f..%2flongtail.sqlite", "..", "a" * 100, "%00"):
+        assert http.get(f"/media/image/{wrong}").status_code == 404
+    for path in ("/media/export/..zip", "/media/export/%2e%2e%2fapp.zip", "/media/export/none.zip"):
+        assert http.get(path).status_code == 404
+    assert http.get("/gradio_api/file=" + str(ctx.workspace.path / "longtail.sqlite")).status_code in (
+        403,
+        404,
+    )
+
+
+def test_plotly_is_served_from_the_package(http: httpx.Client) -> None:
+    answer = http.get("/vendor/plotly.min.js")
+    assert answer.status_code == 200 and "plotly" in answer.text[:400]
+
+
+def test_with_a_key_only_those_who_know_it_come_in(ctx: Any) -> None:
+    from starlette.testclient import TestClient
+
+    from app.server import make_server
+
+    with TestClient(make_server(ctx, key="let-me-in"), base_url="http://127.0.0.1") as client:
+        assert client.get("/healthz").status_code == 401
+        assert client.get("/healthz?key=wrong").status_code == 401
+        assert client.get("/healthz?key=let-me-in").status_code == 200
+        assert client.get("/healthz").status_code == 200, "the cookie of the first visit is enough"
+
+
+def test_a_long_body_without_a_declared_length_is_cut() -> None:
+    import asyncio
+
+    from app.server import Guard
+
+    read: list[int] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        while (message := await receive())["type"] == "http.request":
+            read.append(len(message["body"]))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"x" * 10, "more_body": True}
+
+    async def send(message: Any) -> None:
+        pass
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"host", b"127.0.0.1")]}
+    asyncio.run(Guard(application, local=True, max_bytes=25)(scope, receive, send))
+    assert sum(read) <= 25

@@ -1,0 +1,148 @@
+"""A real browser on a real server with the demo in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = "/usr/bin/chromium"
+# Quiet, and unable to reach anything but this machine.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+
+
+def demo_folder() -> Path:
+    """The bundled demo, or the one that LTG_DEMO_DIR names."""
+    return Path(os.environ.get("LTG_DEMO_DIR") or ROOT / "assets" / "demo")
+
+
+def _need(condition: bool, what: str) -> None:
+    """In CI a missing browser is a failure, on a laptop a clear skip."""
+    if condition:
+        return
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium."""
+    path = CHROMIUM if Path(CHROMIUM).exists() else shutil.which("chromium") or shutil.which("google-chrome")
+    _need(
+        path is not None, "no Chromium: install it with 'apt-get install chromium' to run the browser tests"
+    )
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``python app.py`` as a process of its own, with a new workspace."""
+    if not (demo_folder() / "generator" / "model_index.json").is_file():
+        pytest.skip("the demo's generator is not there; 'python -m ltg_core demo build' makes it")
+    from app.settings import free_port
+
+    port = free_port("127.0.0.1", 0)
+    folder = tmp_path_factory.mktemp("journey")
+    command = [
+        sys.executable,
+        "app.py",
+        "--no-browser",
+        "--port",
+        str(port),
+        "--workspace",
+        str(folder / "ws"),
+    ]
+    environment = {**os.environ, "LTG_DEMO_DIR": str(demo_folder())}
+    with open(folder / "server.log", "w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait(address, process, folder / "server.log")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(f"{address}/healthz", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("the server did not answer: " + log.read_text())
+
+
+@dataclasses.dataclass
+class Visit:
+    """A page, and everything that went wrong on it."""
+
+    page: Any
+    address: str
+    wrong: list[str]
+
+    def shot(self, name: str) -> None:
+        """A picture of what is visible: for the README when asked for, else with the test's results."""
+        readme = os.environ.get("LTG_SCREENSHOTS") == "1"
+        folder = ROOT / "docs" / "screenshots" if readme else ROOT / "test-results"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=folder / f"{name}.png")
+
+    def tab(self, name: str) -> None:
+        """Change the tab, also where it hides behind the overflow menu."""
+        self.page.evaluate("window.scrollTo(0, 0)")
+        shown = self.page.get_by_role("tab", name=name, exact=True)
+        if shown.count() and shown.first.is_visible():
+            shown.first.click()
+            return
+        self.page.locator("#tabs .overflow-menu > button").first.click()
+        self.page.locator("#tabs .overflow-dropdown button", has_text=name).first.click()
+
+
+@pytest.fixture
+def visit(browser: Any, server: str) -> Iterator[Visit]:
+    """A fresh visitor; page errors, failed answers and requests that leave the machine fail the test."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    seen = Visit(page, server, [])
+    page.on("pageerror", lambda error: seen.wrong.append(f"page error: {error}"))
+    page.on("response", lambda r: seen.wrong.append(f"{r.status} {r.url}") if r.status >= 500 else None)
+    page.on("request", lambda r: _outside(seen, r.url))
+    page.goto(server)
+    yield seen
+    context.close()
+    assert not seen.wrong, seen.wrong
+
+
+def _outside(seen: Visit, url: str) -> None:
+    if not url.startswith((seen.address, "data:", "blob:")):
+        seen.wrong.append(f"a request that leaves the machine: {url}")

@@ -1,0 +1,213 @@
+"""The main loop in a real browser: browse, imagine, explain, map, curate, export."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from typing import Any
+
+import pytest
+from conftest import Visit
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.timeout(900)
+SLOW = 300_000
+
+
+@pytest.fixture(autouse=True)
+def _patience() -> None:
+    """A training beside the test must not fail it."""
+    expect.set_options(timeout=120_000)
+
+
+def test_an_engineer_goes_through_the_whole_loop(visit: Visit) -> None:
+    page = visit.page
+    opened(page)
+    sample = browse(visit)
+    explain(visit, sample)
+    imagine(visit)
+    draw_map(visit)
+    curate_and_export(visit)
+
+
+def test_work_survives_a_reload_and_stops_when_told(visit: Visit) -> None:
+    page = visit.page
+    opened(page)
+    visit.tab("Imagine")
+    number = page.locator("#imagine-number input[type=number]")
+    number.fill("32")
+    number.press("Tab")
+    page.locator("#imagine-start").click()
+    expect(page.locator("#imagine-progress .job-running")).to_be_visible(timeout=SLOW)
+    page.reload()
+    expect(page.locator("#header .chip.is-busy")).to_be_visible()
+    visit.tab("Imagine")
+    expect(page.locator("#imagine-progress .previews img").first).to_be_visible(timeout=SLOW)
+    page.locator("#imagine-cancel").click()
+    expect(page.locator("#imagine-progress .job-cancelled")).to_be_visible(timeout=SLOW)
+    expect(page.locator("#imagine-start")).to_be_enabled()
+
+
+def test_bad_input_is_answered_in_words(visit: Visit) -> None:
+    page = visit.page
+    opened(page)
+    visit.tab("Setup")
+    page.locator("#setup-path").get_by_role("textbox").fill("/no/such/folder")
+    page.locator("#setup-import").click()
+    expect(page.locator(".toast-body").last).to_contain_text("does not exist")
+    page.locator("#setup-weights input[type=file]").set_input_files(
+        {"name": "net.pth", "mimeType": "application/octet-stream", "buffer": b"not a network"}
+    )
+    expect(page.locator("#setup-weights")).to_contain_text("net.pth")
+    page.locator("#setup-arch").get_by_role("textbox").fill("resnet20_cifar")
+    page.locator("#setup-use").click()
+    expect(page.locator("#setup-progress .job-failed")).to_contain_text("net.pth")
+    expect(page.locator("#header")).not_to_contain_text("net.pth")
+    visit.shot("setup")
+
+
+@pytest.mark.parametrize(("width", "scheme"), ((390, "light"), (1440, "dark")))
+def test_every_tab_fits_the_window(visit: Visit, width: int, scheme: Any) -> None:
+    page = visit.page
+    page.set_viewport_size({"width": width, "height": 844 if width < 500 else 900})
+    page.emulate_media(color_scheme=scheme)
+    page.reload()
+    opened(page)
+    for name in ("Browse", "Imagine", "Explain", "Map", "Curate & Export", "Setup"):
+        visit.tab(name)
+        expect(page.locator(".tabitem:visible").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, (
+            f"{name} is wider than the window"
+        )
+        visit.shot(f"{width}-{scheme}-{name.split()[0].lower()}")
+
+
+def opened(page: Any) -> None:
+    """The demo is there: its name, its samples, its accuracy."""
+    expect(page).to_have_title("Longtail — find the blind spots of a classifier")
+    expect(page.locator("#browse-grid .card").first).to_be_visible(timeout=SLOW)
+    expect(page.locator("#header .chip", has_text="Accuracy")).to_contain_text("%", timeout=SLOW)
+    expect(page.locator("#header .job-running")).to_have_count(0, timeout=SLOW)
+
+
+def choose(page: Any, box: str, option: str) -> None:
+    """Pick an option of a dropdown."""
+    page.locator(f"{box} input").first.click()
+    page.get_by_role("option", name=option, exact=True).first.click()
+
+
+def browse(visit: Visit) -> str:
+    """Rank, narrow down, open one."""
+    page = visit.page
+    expect(page.locator("#browse-panel")).to_contain_text("How it does")
+    visit.shot("browse")
+    choose(page, "#browse-sort", "Entropy")
+    expect(page.locator("#browse-count")).to_contain_text("ranked by Entropy")
+    page.locator("#browse-right").get_by_text("Wrong", exact=True).click()
+    expect(page.locator("#browse-grid .card-sub:not(.wrong)")).to_have_count(0)
+    page.locator("#browse-grid .card").nth(1).click()
+    panel = page.locator("#browse-panel")
+    expect(panel.locator(".says.wrong")).to_be_visible()
+    expect(panel).to_contain_text("Factors")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#browse-grid .card").nth(2)).to_have_class(re.compile("is-focus"))
+    expect(panel.locator(".hero img")).to_have_js_property("complete", True)
+    visit.shot("sample")
+    return str(panel.locator(".says b").first.inner_text())
+
+
+def explain(visit: Visit, label: str) -> None:
+    """From the sample to its heat maps; the slider fades them."""
+    page = visit.page
+    page.locator("#browse-panel").get_by_role("button", name="Explain", exact=True).click()
+    expect(page.locator("#explain-chosen")).to_contain_text(label)
+    expect(page.locator("#explain-results .heat img.over")).to_have_count(3, timeout=SLOW)
+    page.locator("#explain-results input[type=range]").fill("0.3")
+    heat = page.locator("#explain-results .heat img.over").first
+    expect(heat).to_have_css("opacity", "0.3")
+    page.locator("#explain-results input[type=range]").fill("0.8")
+    visit.shot("explain")
+
+
+def imagine(visit: Visit) -> None:
+    """Guided images beside their twins; one accepted, one rejected."""
+    page = visit.page
+    visit.tab("Imagine")
+    choose(page, "#imagine-class", "stop")
+    expect(page.locator("#imagine-prompt textarea")).to_have_value("a photo of a stop sign")
+    number = page.locator("#imagine-number input[type=number]")
+    number.fill("6")
+    number.press("Tab")
+    page.locator("#imagine-start").click()
+    expect(page.locator("#imagine-progress .previews img").first).to_be_visible(timeout=SLOW)
+    visit.shot("imagine-running")
+    rows = page.locator("#imagine-results .trip")
+    expect(rows).to_have_count(6, timeout=SLOW)
+    expect(rows.first.locator("figure")).to_have_count(4)
+    rows.nth(0).get_by_role("button", name="✓ Accept").click()
+    expect(rows.nth(0).get_by_role("button", name="✓ Accept")).to_have_attribute("aria-pressed", "true")
+    rows.nth(1).get_by_role("button", name="✕ Reject").click()
+    expect(rows.nth(1).get_by_role("button", name="✕ Reject")).to_have_attribute("aria-pressed", "true")
+    visit.shot("imagine")
+
+
+def draw_map(visit: Visit) -> None:
+    """Real and generated together; lasso to gallery, gallery to ring, a real drag."""
+    page = visit.page
+    visit.tab("Map")
+    page.locator("#map-draw").click()
+    plot = page.locator("#map-plot .ltg-map")
+    expect(plot).to_have_attribute("data-drawn", re.compile(r"\d+"), timeout=SLOW)
+    page.evaluate(
+        """() => { const plot = document.querySelector('#map-plot .ltg-map');
+        const points = plot.data[0].customdata.slice(0, 12).map((id) => ({customdata: id}));
+        plot.emit('plotly_selected', {points}); }"""
+    )
+    expect(page.locator("#map-gallery .card")).to_have_count(12)
+    page.locator("#map-gallery .card").nth(3).click()
+    expect(page.locator("#map-panel .hero")).to_be_visible()
+    visit.shot("map")
+    box = plot.bounding_box()
+    corners = ((0.02, 0.02), (0.98, 0.02), (0.98, 0.8), (0.02, 0.8), (0.02, 0.04))
+    page.mouse.move(box["x"] + 0.02 * box["width"], box["y"] + 0.02 * box["height"])
+    page.mouse.down()
+    for right, down in corners:
+        page.mouse.move(box["x"] + right * box["width"], box["y"] + down * box["height"], steps=8)
+    page.mouse.up()
+    expect(page.locator("#map-chosen")).to_contain_text("shown")
+
+
+def curate_and_export(visit: Visit) -> None:
+    """Decide with the keyboard, undo, tag, take the set away."""
+    page = visit.page
+    visit.tab("Curate & Export")
+    cards = page.locator("#curate-grid .card")
+    expect(cards).to_have_count(6)
+    cards.nth(2).click()
+    page.keyboard.press("p")
+    expect(cards.nth(2).locator(".mark-accepted")).to_be_visible()
+    expect(page.locator("#curate-count")).to_contain_text("2 accepted, 1 rejected")
+    page.keyboard.press("x")
+    expect(page.locator("#curate-count")).to_contain_text("2 accepted, 2 rejected")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#curate-count")).to_contain_text("2 accepted, 1 rejected")
+    page.keyboard.press("Control+Shift+z")
+    expect(page.locator("#curate-count")).to_contain_text("2 accepted, 2 rejected")
+    cards.nth(2).click()
+    page.keyboard.press("4")
+    expect(cards.nth(2).locator(".mark-rating")).to_be_visible()
+    tags = page.locator("#curate-tags").get_by_role("textbox")
+    tags.fill("worth a look, p")
+    tags.press("Enter")
+    expect(page.locator("#curate-panel")).to_contain_text("worth a look")
+    expect(page.locator("#curate-count")).to_contain_text("2 accepted, 2 rejected")
+    visit.shot("curate")
+    page.locator("#export-start").click()
+    link = page.locator("#export-state a")
+    expect(link).to_be_visible(timeout=SLOW)
+    with page.expect_download() as coming:
+        link.click()
+    names = zipfile.ZipFile(coming.value.path()).namelist()
+    assert any(name.endswith("manifest.jsonl") for name in names)
+    assert sum(name.endswith(".png") for name in names) == 2
+    visit.shot("export")
