@@ -8,7 +8,7 @@ TESTSTAMP := $(VENV)/.installed-tests
 WORKSPACE ?= workspace
 ARGS ?=
 
-.PHONY: help env app test check format demo bench-demo clean
+.PHONY: help env app test check format demo bench-demo bench-timing bench-cifar clean
 
 help:
 	@echo "make app         create the environment, open the app with the demo on 127.0.0.1 (ARGS='--port 8000')"
@@ -16,6 +16,7 @@ help:
 	@echo "make check       ruff, mypy --strict on ltg_core, the layering test"
 	@echo "make demo        train the demo's models again into assets/demo (about two hours on two cores)"
 	@echo "make bench-demo  measure the demo and write docs/evidence.md"
+	@echo "make bench-timing bench-cifar   waiting times; the signals on CIFAR-10"
 	@echo "TORCH=cpu|cuda make app   choose the build of torch by hand"
 
 $(STAMP): requirements.txt tools/install.py
@@ -51,6 +52,14 @@ demo: $(STAMP)
 
 bench-demo: $(TESTSTAMP)
 	$(BIN)/python -m benchmarks.bench_demo $(ARGS)
+	$(BIN)/python -m benchmarks.report
+
+bench-timing: $(TESTSTAMP)
+	$(BIN)/python -m benchmarks.bench_timing $(ARGS)
+	$(BIN)/python -m benchmarks.report
+
+bench-cifar: $(TESTSTAMP)
+	$(BIN)/python -m benchmarks.bench_cifar $(ARGS)
 	$(BIN)/python -m benchmarks.report
 
 clean:

@@ -178,7 +178,11 @@ class AppContext:
         on_progress(Progress(0, 3, "loading the demo's pictures and classifier"))
         extra = {"folder": self.settings.demo} if self.settings.demo else {}
         workflows.open_demo(self.workspace, **extra)
+        self.changed()
         self._make_ready(on_progress, cancel)
+        classifier = self.need_classifier()
+        if workflows.reference(self.workspace, classifier) is None:  # not shipped, or of another version
+            workflows.fit_head(self.workspace, classifier, on_progress=on_progress, cancel=cancel)
 
     def _open_own(self, on_progress: ProgressFn, cancel: CancelToken) -> None:
         from ltg_core import workflows

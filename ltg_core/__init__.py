@@ -19,7 +19,15 @@ _LAZY = {
     "workflows": "ltg_core.workflows",
 }
 
-__all__ = [*_LAZY, "__version__"]  # noqa: PLE0604  # every name is a string
+__all__ = [
+    "Classifier",
+    "Guidance",
+    "Workspace",
+    "__version__",
+    "load_classifier",
+    "load_generator",
+    "workflows",
+]
 
 if TYPE_CHECKING:
     from ltg_core import workflows

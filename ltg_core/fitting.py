@@ -125,8 +125,8 @@ class Trainer:
         with torch.no_grad():
             for mean, new in zip(self.averaged.parameters(), self.net.parameters(), strict=True):
                 mean.lerp_(new, 1 - decay)
-            for mean, new in zip(self.averaged.buffers(), self.net.buffers(), strict=True):
-                mean.copy_(new)
+            for average, buffer in zip(self.averaged.buffers(), self.net.buffers(), strict=True):
+                average.copy_(buffer)
 
     def save(self) -> None:
         """Write the checkpoint: a temporary file, then a rename."""

@@ -139,7 +139,7 @@ def build_classifier(
     )
     card = {
         "what": "road-sign classifier with planted blind spots, for the demo",
-        "trained_on": f"{len(split.images)} rendered pictures, long-tailed, with habits of collection; some cells never seen",
+        "trained_on": f"{len(split.images)} rendered pictures, long-tailed; some cells never seen",
         "settings": options.to_dict(),
         "metrics": cell_accuracy(classifier, world.val(), "validation"),
     }
@@ -161,7 +161,7 @@ def cell_accuracy(classifier: Classifier, split: Split, name: str) -> dict[str, 
 
 def predictions(classifier: Classifier, images: np.ndarray) -> np.ndarray:
     """Predicted classes of uint8 images (N, 3, H, W)."""
-    parts = torch.from_numpy(images).split(512)
+    parts = torch.split(torch.from_numpy(images), 512)
     return torch.cat([classifier.outputs(part.float() / 255).logits.argmax(dim=1) for part in parts]).numpy()
 
 

@@ -39,7 +39,7 @@ class Split:
 
     def captions(self) -> list[tuple[str, ...]]:
         """The texts that describe each picture: three times in full, once without the conditions."""
-        texts = []
+        texts: list[tuple[str, ...]] = []
         for sign, conditions in zip(self.signs, self.conditions, strict=True):
             full, plain = prompt(CLASSES[sign], conditions), prompt(CLASSES[sign])
             texts.append((full, full, full, plain))

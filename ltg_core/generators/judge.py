@@ -86,7 +86,8 @@ class ClipJudge(Judge):
     def log_prob(self, images: Images) -> torch.Tensor:
         """(B, classes) log-probabilities among the class prompts."""
         scale = self.clip.logit_scale.exp()
-        return (scale * self.embed_images(images) @ self.texts.T).log_softmax(dim=1)
+        logits: torch.Tensor = scale * self.embed_images(images) @ self.texts.T
+        return logits.log_softmax(dim=1)
 
 
 class ClassifierJudge(Judge):

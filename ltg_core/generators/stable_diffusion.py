@@ -101,7 +101,8 @@ class StableDiffusion(Generator):
             self.calls["D"] += len(z)
             z = z / self.vae.config.scaling_factor + (getattr(self.vae.config, "shift_factor", None) or 0.0)
             pixels = self.vae.decode(z.to(self.device, self.dtype)).sample
-        return (pixels.float() + 1) / 2
+        images: torch.Tensor = (pixels.float() + 1) / 2
+        return images
 
     @torch.no_grad()
     def encode(self, images: Images) -> Latents:
@@ -111,7 +112,7 @@ class StableDiffusion(Generator):
 
         def one(x: torch.Tensor) -> torch.Tensor:
             mean: torch.Tensor = self.vae.encode((2 * x - 1).to(self.device, self.dtype)).latent_dist.mean
-            return (mean.float() - shift) * config.scaling_factor
+            return (mean.float() - shift) * float(config.scaling_factor)
 
         return in_chunks(one, images)
 

@@ -14,6 +14,15 @@ import pytest
 from ltg_core.jobs import Job
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The web server, its client and the browser close sockets when the collector comes by, not before."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
+            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
+
+
 @pytest.fixture(scope="module")
 def ctx(_fitted_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The process state; nothing is started by itself."""

@@ -30,6 +30,15 @@ FLAGS = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The web server, its client and the browser close sockets when the collector comes by, not before."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
+            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
+
+
 def demo_folder() -> Path:
     """The bundled demo, or the one that LTG_DEMO_DIR names."""
     return Path(os.environ.get("LTG_DEMO_DIR") or ROOT / "assets" / "demo")

@@ -68,12 +68,16 @@ def test_a_folder_that_is_no_generator_is_refused(empty_workspace: Workspace, tm
     assert empty_workspace.get_state("generator") is None
 
 
-def test_a_classifier_gives_the_labels_their_numbers(empty_workspace: Workspace, tiny_world, tiny_classifier_file: Path):
+def test_a_classifier_gives_the_labels_their_numbers(
+    empty_workspace: Workspace, tiny_world, tiny_classifier_file: Path
+):
     workflows.import_data(empty_workspace, tiny_world.folder)
     assert empty_workspace.label_names() == ["parking", "stop", "yield"]
     workflows.use_classifier(empty_workspace, tiny_classifier_file)
     assert empty_workspace.label_names() == ["stop", "yield", "parking"]
-    assert {s.label for s in empty_workspace.samples(empty_workspace.query()) if s.label_name == "parking"} == {2}
+    assert {
+        s.label for s in empty_workspace.samples(empty_workspace.query()) if s.label_name == "parking"
+    } == {2}
     mapping = workflows.label_mapping(empty_workspace)
     assert mapping["matched"] == {"stop": 24, "yield": 24, "parking": 24}
     assert not mapping["unknown"] and not mapping["absent"]
@@ -160,7 +164,9 @@ def demo(tiny_world, tiny_classifier_file: Path, tiny_generator: Path, tmp_path:
     return folder
 
 
-def test_the_demo_opens_ready_for_use_and_opening_it_again_changes_nothing(empty_workspace: Workspace, demo: Path):
+def test_the_demo_opens_ready_for_use_and_opening_it_again_changes_nothing(
+    empty_workspace: Workspace, demo: Path
+):
     workflows.open_demo(empty_workspace, demo)
     assert empty_workspace.count() == 12
     assert workflows.active_classifier(empty_workspace).name == "tiny signs"
@@ -178,7 +184,9 @@ def test_the_demo_does_not_push_away_a_classifier_that_was_chosen_since(
         other = workflows.use_classifier(
             empty_workspace,
             demo / "classifier.safetensors",
-            preprocess=classifier.preprocess.from_dict({**classifier.preprocess.to_dict(), "height": 48, "width": 48}),
+            preprocess=classifier.preprocess.from_dict(
+                {**classifier.preprocess.to_dict(), "height": 48, "width": 48}
+            ),
         )
     workflows.open_demo(empty_workspace, demo)
     assert workflows.active_classifier(empty_workspace).hash == other.hash != classifier.hash
@@ -187,7 +195,9 @@ def test_the_demo_does_not_push_away_a_classifier_that_was_chosen_since(
 def test_the_demos_reference_is_installed_where_it_fits(
     empty_workspace: Workspace, demo: Path, fitted: Workspace, classifier
 ):
-    shutil.copy(fitted.path / "arrays" / f"reference-{classifier.hash}.safetensors", demo / "reference.safetensors")
+    shutil.copy(
+        fitted.path / "arrays" / f"reference-{classifier.hash}.safetensors", demo / "reference.safetensors"
+    )
     workflows.open_demo(empty_workspace, demo)
     found = workflows.reference(empty_workspace, workflows.active_classifier(empty_workspace))
     assert found is not None and found.model_hash == classifier.hash

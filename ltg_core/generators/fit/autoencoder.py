@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from ltg_core.compat import ensure_torchvision
@@ -32,12 +32,12 @@ class AutoencoderSettings(FitSettings):
     )
 
 
-def build_autoencoder(settings: AutoencoderSettings, size: int) -> nn.Module:
+def build_autoencoder(settings: AutoencoderSettings, size: int) -> Any:
     """An untrained AutoencoderKL for square images of ``size`` pixels."""
     width = settings.width
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        vae: nn.Module = AutoencoderKL(
+        vae: Any = AutoencoderKL(
             in_channels=3,
             out_channels=3,
             down_block_types=("DownEncoderBlock2D",) * 3,
@@ -59,14 +59,14 @@ def fit_autoencoder(
     *,
     on_progress: ProgressFn,
     cancel: CancelToken,
-) -> nn.Module:
+) -> Any:
     """Train on uint8 images (N, 3, H, W); the latents come out with mean 0 and variance 1 in every channel.
 
     The normalisation is folded into the two 1 x 1 convolutions around the latent, so ``scaling_factor`` is 1 and any
     diffusers pipeline decodes correctly.
     """
     size = images.shape[-1]
-    vae = build_autoencoder(settings, size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    vae = build_autoencoder(settings, size).to(memory_format=torch.channels_last)
     trainer = Trainer(vae, settings, folder / "autoencoder.ckpt")
 
     def step(index: int, rng: torch.Generator) -> torch.Tensor:
@@ -76,11 +76,12 @@ def fit_autoencoder(
         if not whole:
             x = _crop(x, settings.crop, rng)
         x = x.contiguous(memory_format=torch.channels_last)
-        posterior = vae.encode(x).latent_dist  # type: ignore[operator]
+        posterior = vae.encode(x).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=rng)
-        y = vae.decode(posterior.mean + posterior.std * noise).sample  # type: ignore[operator]
+        y = vae.decode(posterior.mean + posterior.std * noise).sample
         kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
-        return reconstruction_loss(x, y) + settings.kl * kl
+        loss: torch.Tensor = reconstruction_loss(x, y) + settings.kl * kl
+        return loss
 
     trained = trainer.run(step, what="autoencoder", on_progress=on_progress, cancel=cancel)
     normalise_latents(trained, images[:: max(1, len(images) // 1024)])
@@ -95,18 +96,18 @@ def reconstruction_loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def normalise_latents(vae: nn.Module, images: torch.Tensor) -> None:
+def normalise_latents(vae: Any, images: torch.Tensor) -> None:
     """Fold the per-channel mean and standard deviation of the latents of real images into the network, in place."""
-    latents = torch.cat([vae.encode(_to_float(part)).latent_dist.mean for part in images.split(64)])  # type: ignore[operator]
+    latents = torch.cat([vae.encode(_to_float(part)).latent_dist.mean for part in torch.split(images, 64)])
     mean, std = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
     channels = len(mean)
     quant, post = vae.quant_conv, vae.post_quant_conv
-    quant.weight[:channels] /= std.view(-1, 1, 1, 1)  # type: ignore[index, union-attr]
-    quant.bias[:channels] = (quant.bias[:channels] - mean) / std  # type: ignore[index, union-attr]
-    quant.bias[channels:] -= 2 * std.log()  # type: ignore[index, union-attr]
-    post.bias += (post.weight[..., 0, 0] * mean).sum(dim=1)  # type: ignore[index, union-attr, operator]
-    post.weight *= std.view(1, -1, 1, 1)  # type: ignore[union-attr, operator]
-    vae.register_to_config(scaling_factor=1.0)  # type: ignore[operator]
+    quant.weight[:channels] /= std.view(-1, 1, 1, 1)
+    quant.bias[:channels] = (quant.bias[:channels] - mean) / std
+    quant.bias[channels:] -= 2 * std.log()
+    post.bias += (post.weight[..., 0, 0] * mean).sum(dim=1)
+    post.weight *= std.view(1, -1, 1, 1)
+    vae.register_to_config(scaling_factor=1.0)
 
 
 def fit_tiny_decoder(
@@ -117,7 +118,7 @@ def fit_tiny_decoder(
     *,
     on_progress: ProgressFn,
     cancel: CancelToken,
-) -> nn.Module:
+) -> Any:
     """Train an AutoencoderTiny on the latents of a trained autoencoder: same latents, a fraction of the cost.
 
     Args:
@@ -131,7 +132,7 @@ def fit_tiny_decoder(
     means, stds = latents
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        tiny: nn.Module = AutoencoderTiny(
+        tiny: Any = AutoencoderTiny(
             encoder_block_out_channels=(24, 24, 24),
             decoder_block_out_channels=(24, 24, 24),
             num_encoder_blocks=(0, 1, 2),
@@ -146,31 +147,31 @@ def fit_tiny_decoder(
         x, mean = _to_float(images[rows]), means[rows].float()
         # Guidance decodes estimates that are not quite on the data, so the decoder learns to be tolerant.
         noise = torch.randn(mean.shape, generator=rng) * (stds[rows].float() + 0.05)
-        decoded = tiny.decoder(mean + noise)  # type: ignore[operator]
-        encoded = tiny.encoder(x)  # type: ignore[operator]
+        decoded = tiny.decoder(mean + noise)
+        encoded = tiny.encoder(x)
         return reconstruction_loss(x, decoded) + 0.1 * F.mse_loss(encoded, mean)
 
     return trainer.run(step, what="tiny decoder", on_progress=on_progress, cancel=cancel)
 
 
 @torch.no_grad()
-def encode_all(vae: nn.Module, images: torch.Tensor, batch: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_all(vae: Any, images: torch.Tensor, batch: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
     """Posterior mean and standard deviation of every image, each (N, C, h, w) float16."""
     means, stds = [], []
-    for part in images.split(batch):
-        posterior = vae.encode(_to_float(part)).latent_dist  # type: ignore[operator]
+    for part in torch.split(images, batch):
+        posterior = vae.encode(_to_float(part)).latent_dist
         means.append(posterior.mean.half())
         stds.append(posterior.std.half())
     return torch.cat(means), torch.cat(stds)
 
 
 @torch.no_grad()
-def psnr(vae: nn.Module, images: torch.Tensor) -> float:
+def psnr(vae: Any, images: torch.Tensor) -> float:
     """Mean peak signal-to-noise ratio of the reconstruction, in dB, of uint8 images."""
     values = []
-    for part in images.split(64):
+    for part in torch.split(images, 64):
         x = _to_float(part)
-        y = vae.decode(vae.encode(x).latent_dist.mean).sample.clamp(-1, 1)  # type: ignore[operator]
+        y = vae.decode(vae.encode(x).latent_dist.mean).sample.clamp(-1, 1)
         values.append(-10 * torch.log10(((x - y) / 2).square().mean(dim=(1, 2, 3))))
     return float(torch.cat(values).mean())
 

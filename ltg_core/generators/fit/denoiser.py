@@ -62,7 +62,7 @@ def build_denoiser(settings: DenoiserSettings, latent_channels: int, side: int, 
 def encode_texts(text_encoder: nn.Module, tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
     """Hidden states of the text encoder, (N, length, width)."""
     ids = tokens(tokenizer, texts)
-    return torch.cat([text_encoder(part).last_hidden_state for part in ids.split(256)])
+    return torch.cat([text_encoder(part).last_hidden_state for part in torch.split(ids, 256)])
 
 
 def fit_denoiser(

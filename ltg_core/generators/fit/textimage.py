@@ -133,7 +133,7 @@ def fit_clip(
         on_progress: Called about every 50 steps.
         cancel: Checked every step.
     """
-    clip = build_clip(settings, len(tokenizer), tokenizer.eos_token_id, images.shape[-1])
+    clip: Any = build_clip(settings, len(tokenizer), tokenizer.eos_token_id, images.shape[-1])
     table = sorted({text for texts in captions for text in texts})
     index = {text: i for i, text in enumerate(table)}
     ids = tokens(tokenizer, table)
@@ -144,9 +144,9 @@ def fit_clip(
         rows = pick(len(images), settings.batch_size, rng)
         chosen = choose(choices, rows, rng)
         pixels = images[rows].float() / 127.5 - 1
-        image = F.normalize(clip.get_image_features(pixel_values=pixels).pooler_output, dim=-1)  # type: ignore[operator]
-        text = F.normalize(clip.get_text_features(input_ids=ids[chosen]).pooler_output, dim=-1)  # type: ignore[operator]
-        logits = clip.logit_scale.exp().clamp(max=100) * image @ text.T  # type: ignore[operator, union-attr]
+        image = F.normalize(clip.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
+        text = F.normalize(clip.get_text_features(input_ids=ids[chosen]).pooler_output, dim=-1)
+        logits = clip.logit_scale.exp().clamp(max=100) * image @ text.T
         same = (chosen[:, None] == chosen[None, :]).float()
         target = same / same.sum(dim=1, keepdim=True)
         return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
