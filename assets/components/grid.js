@@ -63,6 +63,10 @@ function decide(action) {
   const ids = chosen();
   if (!ids.length) return;
   trigger("decide", { action, ids, focus: state.ids[state.focus] });
+  for (const item of props.value.items) if (ids.includes(item.id)) {
+    if (action.startsWith("rate ")) item.r = Number(action[5]); else item.v = action; // shown at once; the server's answer follows
+  }
+  draw();
   const advance = ["accepted", "rejected", "flagged"].includes(action) && !state.selected.size;
   if (advance && state.focus < state.ids.length - 1) moveTo(state.focus + 1, false);
 }

@@ -26,13 +26,13 @@ function trace(value, which, extra, type) {
   }, extra);
 }
 function traces(value, type) {
-  const all = [];
+  const all = [], legend = new Set(value.names ? value.colour.filter((c, i) => !value.generated[i]) : []);
   for (const generated of [false, true]) {
     const symbol = generated ? "diamond" : "circle", size = generated ? 9 : 6;
     const line = generated ? { width: 1, color: ink("--ltg-ink") } : { width: 0 };
     if (value.names) value.names.forEach((name, n) => {
       const which = rows(value, (i) => value.colour[i] === n && !!value.generated[i] === generated);
-      if (which.length) all.push(trace(value, which, { name: safe(name) + (generated ? " · generated" : ""), legendgroup: String(n),
+      if (which.length) all.push(trace(value, which, { name: safe(name) + (generated ? " · generated" : ""), legendgroup: String(n), showlegend: !generated || !legend.has(n),
         marker: { color: (value.palette || PALETTE)[n % (value.palette || PALETTE).length], size, symbol, line, opacity: generated ? 1 : 0.75 } }, type));
     });
     else {
