@@ -41,7 +41,7 @@ check: $(TESTSTAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_layers.py
+	$(BIN)/python -m pytest tests/test_house.py
 
 format: $(TESTSTAMP)
 	$(BIN)/ruff check --fix .

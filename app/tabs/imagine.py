@@ -98,6 +98,8 @@ def build(ctx: AppContext) -> SimpleNamespace:
                 )
                 rest = {"signal": list(_SIGNALS)}
                 w.settings = {**controls(Guidance, choices=rest, without=("weight",)), "weight": weight}
+                for name, box in w.settings.items():
+                    box.elem_id = f"imagine-{name.replace('_', '-')}"
             with gr.Row():
                 w.start = gr.Button("Imagine", variant="primary", elem_id="imagine-start")
                 w.cancel = gr.Button("Cancel", elem_id="imagine-cancel", interactive=False)

@@ -7,15 +7,17 @@ Ctrl-C; what was finished until then is kept.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ltg_core import __version__
 from ltg_core.cli.console import Console
-from ltg_core.cli.flags import Formatter
+from ltg_core.cli.flags import LazyParser
 from ltg_core.errors import Cancelled, LtgError
 
 
@@ -56,8 +58,8 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    args = build_parser(given).parse_args(given)
+    args = build_parser().parse_args(argv)
+    args.began = time.time()
     console = Console(json=args.json, quiet=args.quiet)
     try:
         with console.interruptible():
@@ -75,28 +77,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def build_parser(given: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser; only the sub-command that ``given`` names gets its flags, the others are listed."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; a sub-command gets its flags when it is the one that is read."""
     parser = argparse.ArgumentParser(
         prog="python -m ltg_core",
         description="Find, generate, explain and repair the blind spots of an image classifier.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"longtail {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    asked = next((word for word in given if not word.startswith("-")), None)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=LazyParser
+    )
     for command in COMMANDS:
-        sub = commands.add_parser(
+        commands.add_parser(
             command.name,
             help=command.help,
             description=command.help[0].upper() + command.help[1:] + ".",
-            allow_abbrev=False,
-            formatter_class=Formatter,
+            configure=functools.partial(_configure, command),
         )
-        if command.name == asked:
-            module = importlib.import_module(f"ltg_core.cli.{command.module}")
-            getattr(module, "configure_" + command.name.replace("-", "_"))(sub)
     return parser
+
+
+def _configure(command: Command, parser: argparse.ArgumentParser) -> None:
+    module = importlib.import_module(f"ltg_core.cli.{command.module}")
+    getattr(module, "configure_" + command.name.replace("-", "_"))(parser)
 
 
 def _kept(args: argparse.Namespace) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltg_core.cli.console import Console, table
-from ltg_core.cli.flags import Formatter, add_params, common, device_of, given_params, opened, params_from
+from ltg_core.cli.flags import LazyParser, add_params, common, device_of, given_params, opened, params_from
 from ltg_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,34 +22,33 @@ Answer = tuple[Any, str]
 
 def configure_demo(parser: argparse.ArgumentParser) -> None:
     """``demo load`` and ``demo build``."""
-    from ltg_core.demo.build import BuildSettings
-    from ltg_core.workflows.demo import DEMO
-
-    what = parser.add_subparsers(title="what to do", metavar="WHAT", required=True)
-    load = what.add_parser(
-        "load",
-        help="put the demo into a workspace and score it",
-        allow_abbrev=False,
-        formatter_class=Formatter,
-    )
-    common(load, device=True)
-    load.add_argument(
-        "--from", dest="folder", metavar="DIR", type=Path, default=DEMO, help="another demo folder"
-    )
-    load.set_defaults(command=_demo_load)
-    build = what.add_parser(
+    what = parser.add_subparsers(title="what to do", metavar="WHAT", required=True, parser_class=LazyParser)
+    what.add_parser("load", help="put the demo into a workspace and score it", configure=_configure_load)
+    what.add_parser(
         "build",
         help="render the world and train every model anew; hours without a GPU; goes on where it was stopped",
-        allow_abbrev=False,
-        formatter_class=Formatter,
+        configure=_configure_build,
     )
-    common(build, workspace=False, device=True)
-    build.add_argument("--out", metavar="DIR", type=Path, default=DEMO, help="where the demo goes")
-    build.add_argument(
+
+
+def _configure_load(parser: argparse.ArgumentParser) -> None:
+    common(parser, device=True)
+    parser.add_argument("--from", dest="folder", metavar="DIR", type=Path, help="another demo folder")
+    parser.set_defaults(command=_demo_load)
+
+
+def _configure_build(parser: argparse.ArgumentParser) -> None:
+    from ltg_core.demo.build import BuildSettings
+
+    common(parser, workspace=False, device=True)
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("assets/demo"), help="where the demo goes"
+    )
+    parser.add_argument(
         "--work", metavar="DIR", type=Path, default=Path("build/demo"), help="checkpoints and pictures"
     )
-    add_params(build, BuildSettings, title="sizes")
-    build.set_defaults(command=_demo_build)
+    add_params(parser, BuildSettings, title="sizes")
+    parser.set_defaults(command=_demo_build)
 
 
 def _demo_load(args: argparse.Namespace, console: Console) -> Answer:
@@ -57,7 +56,9 @@ def _demo_load(args: argparse.Namespace, console: Console) -> Answer:
 
     console.hush()
     with opened(args, create=True) as ws:
-        workflows.open_demo(ws, args.folder, on_progress=console.progress, cancel=console.cancel)
+        workflows.open_demo(
+            ws, args.folder or workflows.DEMO, on_progress=console.progress, cancel=console.cancel
+        )
         classifier = workflows.active_classifier(ws, device=device_of(args))
         run = workflows.score(ws, classifier, on_progress=console.progress, cancel=console.cancel)
         fitted = workflows.reference(ws, classifier) is not None
@@ -209,10 +210,8 @@ def _labels(text: str | None) -> list[str] | None:
 def _described(classifier: Classifier) -> str:
     names = ", ".join(classifier.labels[:10]) + (", …" if classifier.num_classes > 10 else "")
     return (
-        f"Classifier {classifier.name} ({classifier.arch}, {classifier.hash}), {classifier.num_classes} "
-        f"classes: {names}\n"
-        f"Images are {classifier.preprocess.describe()}.\n"
-        f"Features: the input of {classifier.feature_layer}"
+        f"Classifier {classifier.name} ({classifier.arch}, {classifier.hash}), {classifier.num_classes} classes: "
+        f"{names}\nImages are {classifier.preprocess.describe()}.\nFeatures: the input of {classifier.feature_layer}"
         + (f", and {classifier.early_layer}." if classifier.early_layer else ".")
     )
 

@@ -99,7 +99,7 @@ def configure_fit_classifier(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group", default="", help="column whose values stay together when images are held out"
     )
-    add_params(parser, ClassifierSettings, title="training")
+    add_params(parser, ClassifierSettings, title="training", skip=("size",))  # --size is that of the images
     parser.set_defaults(command=_fit_classifier, after_stop=_after_fit)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +25,23 @@ class Formatter(argparse.HelpFormatter):
         if action.default in (None, False, "", argparse.SUPPRESS) or "%(default)" in text:
             return text
         return f"{text} (default: %(default)s)"
+
+
+class LazyParser(argparse.ArgumentParser):
+    """A parser that gets its flags when it is used: the imports behind them cost seconds."""
+
+    def __init__(self, *, configure: Callable[[argparse.ArgumentParser], None], **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)
+        options.setdefault("formatter_class", Formatter)
+        super().__init__(**options)
+        self._configure: Callable[[argparse.ArgumentParser], None] | None = configure
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As usual, after the flags were added."""
+        if self._configure is not None:
+            configure, self._configure = self._configure, None
+            configure(self)
+        return super().parse_known_args(args, namespace)
 
 
 def common(parser: argparse.ArgumentParser, *, workspace: bool = True, device: bool = False) -> None:
@@ -102,9 +119,8 @@ def opened(args: argparse.Namespace, *, create: bool = False) -> Iterator[Worksp
 
     if not create and not (args.workspace / "longtail.sqlite").is_file():
         raise LtgError(
-            f"there is no workspace in '{args.workspace}': make one with 'demo load' or 'import', or say "
-            "where it is with "
-            "--workspace DIR"
+            f"there is no workspace in '{args.workspace}': make one with 'demo load' or 'import', or say where it is "
+            "with --workspace DIR"
         )
     with Workspace(args.workspace) as ws:
         yield ws

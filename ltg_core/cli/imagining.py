@@ -122,9 +122,8 @@ def _generated(ws: Workspace, run: Run) -> Answer:
     result = run.result
     text = (
         f"Run {run.id}: {result['images']} images, {result['believed']} believed, {result['quarantined']} "
-        "quarantined; mean "
-        f"percentile {_one(result['mean_percentile'])}, unguided {_one(result['mean_percentile_control'])} "
-        f"({result['seconds']:.1f} s).\n"
+        f"quarantined; mean percentile {_one(result['mean_percentile'])}, unguided "
+        f"{_one(result['mean_percentile_control'])} ({result['seconds']:.1f} s).\n"
         + table(rows, ["sample", "unguided", "guided", "belief", "seed", "why"])
     )
     return {"run": run.id, **result, "images_made": found}, text
@@ -134,15 +133,15 @@ def _after_generation(args: argparse.Namespace) -> str:
     """What a stopped generation leaves, and how to go on."""
     try:
         with opened(args) as ws:
-            run = next((run for run in ws.runs("generate") if run.state != "done"), None)
+            mine = (r for r in ws.runs("generate") if r.started >= args.began or r.id == args.resume)
+            run = next(mine, None)
     except LtgError:
         return ""
     if run is None:
         return "nothing was begun"
     made = run.result.get("images", 0)
     return (
-        f"{made} of {len(run.settings['seeds'])} images of run {run.id} are kept; go on with: generate "
-        "--workspace "
+        f"{made} of {len(run.settings['seeds'])} images of run {run.id} are kept; go on with: generate --workspace "
         f"{args.workspace} --resume {run.id}"
     )
 

@@ -41,8 +41,7 @@ def _score(args: argparse.Namespace, console: Console) -> Answer:
         )
         result = run.result
         text = (
-            f"{result['samples']:,} samples: {result['computed']:,} run through the classifier, "
-            f"{result['scored']:,} "
+            f"{result['samples']:,} samples: {result['computed']:,} run through the classifier, {result['scored']:,} "
             f"scored, {result['skipped']:,} could not be read ({result['seconds']:.1f} s)."
         )
         lines = [text, *(f"  {sample}: {reason}" for sample, reason in result["first_skipped"][:10])]
@@ -157,9 +156,8 @@ def _rank(args: argparse.Namespace, console: Console) -> Answer:
         known = ws.score_names(classifier.hash)
         if args.signal not in (*known, "confidence", "created"):
             raise InputError(
-                f"there are no scores of {args.signal!r}; there are: "
-                f"{', '.join(known) or 'none, run score first'}. Signals "
-                "of the head need 'fit-head'"
+                f"there are no scores of {args.signal!r}; there are: {', '.join(known) or 'none, run score first'}. "
+                "Signals of the head need 'fit-head'"
             )
         ids = ws.query(_filter(args, ws, classifier), sort=args.signal, limit=args.top)
         scores = ws.scores(ids, classifier.hash, args.signal)

@@ -11,6 +11,7 @@ from ltg_core.workflows.explaining import Explanation, explain
 from ltg_core.workflows.exporting import export
 from ltg_core.workflows.generating import generate, resume_generate, triplets
 from ltg_core.workflows.heads import fit_head
+from ltg_core.workflows.importing import import_data, label_mapping
 from ltg_core.workflows.mapping import map_points, map_samples
 from ltg_core.workflows.planning import Plan, class_index, plan_classes, plan_sources
 from ltg_core.workflows.scoring import features, outputs, score
@@ -18,8 +19,6 @@ from ltg_core.workflows.setup import (
     active_classifier,
     active_generator,
     generator_at,
-    import_data,
-    label_mapping,
     prompt_for,
     reference,
     stored_classifier,

@@ -18,8 +18,7 @@ from ltg_core.workflows.store import FeatureStore
 
 BINS = 15
 _CAUSES = (
-    "usual causes are the wrong preprocessing (size, mean and standard deviation), class names in another "
-    "order than "
+    "usual causes are the wrong preprocessing (size, mean and standard deviation), class names in another order than "
     "the classifier's outputs, or weights that belong to other layers"
 )
 
@@ -49,8 +48,8 @@ def check_classifier(ws: Workspace, classifier: Classifier, split: str | None = 
     if not kept.any():
         where = f"the split {split!r}" if split else "the workspace"
         raise DatasetError(
-            f"{where} has no labelled real sample with a prediction of {classifier.name}; import labelled "
-            "data and score it"
+            f"{where} has no labelled real sample with a prediction of {classifier.name}; import labelled data and "
+            "score it"
         )
     labels = labels[kept]
     chosen = np.array([found[sample].pred for sample, keep in zip(ids, kept, strict=True) if keep])
@@ -112,8 +111,7 @@ def discovery(ws: Workspace, classifier: Classifier, split: str | None = None) -
             break
     else:
         raise DatasetError(
-            "signals are measured on scored, labelled real samples of the split 'test' or 'val'; there are "
-            "none"
+            "signals are measured on scored, labelled real samples of the split 'test' or 'val'; there are none"
         )
     ids = [sample for sample, label in zip(ids, labels, strict=True) if label >= 0]
     labels = labels[labels >= 0]
@@ -196,9 +194,8 @@ def _warning(confusion: np.ndarray, accuracy: float, balanced: float) -> str:
         best, moved = _best_order(confusion)
         if moved and n >= 5 * classes and present > 1 and best > max(0.5, 2 * accuracy):
             return (
-                f"accuracy is {accuracy:.1%}, but it would be {best:.1%} with the class names in another "
-                "order: "
-                "they are probably not in the order of the classifier's outputs"
+                f"accuracy is {accuracy:.1%}, but it would be {best:.1%} with the class names in another order: they "
+                "are probably not in the order of the classifier's outputs"
             )
     share = confusion.sum(axis=0).max() / n
     if present > 1 and share > 0.95 and confusion.sum(axis=1).max() / n < 0.8:

@@ -13,12 +13,8 @@ from ltg_core.errors import InputError, LtgError
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
 from ltg_core.signals.reference import Reference
-from ltg_core.workflows.setup import (
-    import_data,
-    reference_path,
-    use_classifier,
-    use_generator,
-)
+from ltg_core.workflows.importing import import_data
+from ltg_core.workflows.setup import reference_path, use_classifier, use_generator
 
 DEMO = Path(__file__).resolve().parents[2] / "assets" / "demo"
 """Where the repository keeps the demo."""
@@ -47,14 +43,17 @@ def open_demo(
             f"the demo lacks {' and '.join(missing)}; it comes with the repository, or 'demo build' makes it"
         )
     stamp = _stamp(folder)
-    if ws.get_state("demo") == stamp and ws.get_state("classifier") and ws.get_state("generator"):
+    before, active = ws.get_state("demo") or {}, ws.get_state("classifier") or {}
+    if before and active and active["hash"] != before["classifier"]:
+        return  # somebody works with a classifier of their own here
+    if before.get("stamp") == stamp and active and ws.get_state("generator"):
         return
     classifier = use_classifier(ws, folder / "classifier.safetensors")
     import_data(ws, folder / "data.parquet", on_progress=on_progress, cancel=cancel)
     _install_reference(ws, folder, classifier)
     if (folder / "generator" / "model_index.json").is_file():
         use_generator(ws, folder / "generator")
-        ws.put_state("demo", stamp)
+        ws.put_state("demo", {"stamp": stamp, "classifier": classifier.hash})
 
 
 def _install_reference(ws: Workspace, folder: Path, classifier: Classifier) -> None:

@@ -167,8 +167,7 @@ class _Question:
                 classifier, signal, self.reference, _labels(classifier, samples) if needs else None
             )
         raise InputError(
-            f"there is no target {self.target!r}; use prediction, label, class:<name>, "
-            "contrast:<name>|<name> or "
+            f"there is no target {self.target!r}; use prediction, label, class:<name>, contrast:<name>|<name> or "
             "signal:<name>"
         )
 
@@ -282,8 +281,7 @@ def _labels(classifier: Classifier, samples: Sequence[Sample]) -> list[int]:
     for sample in samples:
         if sample.label is None or not 0 <= sample.label < classifier.num_classes:
             raise InputError(
-                f"sample {sample.id} has no class that the classifier knows; explain the prediction or "
-                "another signal"
+                f"sample {sample.id} has no class that the classifier knows; explain the prediction or another signal"
             )
         found.append(sample.label)
     return found

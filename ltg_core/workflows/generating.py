@@ -119,9 +119,8 @@ def resume_generate(
     changed = [role for role, hash in now.items() if hash != run.hashes[role]]
     if changed:
         raise ModelError(
-            f"the {' and the '.join(changed)} changed since run {run_id} began, so its images would not "
-            "match those that "
-            "are there; start a new generation"
+            f"the {' and the '.join(changed)} changed since run {run_id} began, so its images would not match those "
+            "that are there; start a new generation"
         )
     with recorded(ws, run.kind, run.settings, resume=run_id) as recording:
         Units(ws, classifier, generator, ref, recording, on_progress, cancel or CancelToken()).do()
@@ -179,9 +178,8 @@ def _need_reference(ws: Workspace, classifier: Classifier) -> Reference:
     found = reference(ws, classifier)
     if found is None:
         raise InputError(
-            f"guidance needs to know the real data of {classifier.name}: fit its head first ('fit-head'), "
-            "on a labelled "
-            "split 'train'"
+            f"guidance needs to know the real data of {classifier.name}: fit its head first ('fit-head'), on a "
+            "labelled split 'train'"
         )
     return found
 

@@ -17,8 +17,9 @@ from ltg_core.models.classifier import Classifier
 from ltg_core.signals.head import HeadSettings
 from ltg_core.signals.reference import ReferenceSettings, fit_reference
 from ltg_core.types import Outputs
+from ltg_core.workflows.computing import compute_outputs
 from ltg_core.workflows.recording import recorded
-from ltg_core.workflows.scoring import compute_outputs, labels_of, moved, refresh_scores
+from ltg_core.workflows.scoring import labels_of, moved, refresh_scores
 from ltg_core.workflows.setup import reference_path
 from ltg_core.workflows.store import FeatureStore
 
@@ -69,9 +70,8 @@ def fit_head(
         fitting, held = _scored(store, fitting), _scored(store, held)
         if len(fitting) < 2 * _LEAST_HELD or len(held) < _LEAST_HELD:
             raise DatasetError(
-                f"the head needs labelled real samples to learn from; there are {len(fitting)} to fit on "
-                f"and {len(held)} "
-                "held out. Import a labelled split 'train' (and 'val')"
+                f"the head needs labelled real samples to learn from; there are {len(fitting)} to fit on and "
+                f"{len(held)} held out. Import a labelled split 'train' (and 'val')"
             )
         device = classifier.device
         ref = fit_reference(

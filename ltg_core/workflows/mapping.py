@@ -13,8 +13,9 @@ from ltg_core.data.workspace import Workspace
 from ltg_core.embedding.maps import MapSettings, compute_map
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
+from ltg_core.workflows.computing import compute_outputs
 from ltg_core.workflows.recording import recorded
-from ltg_core.workflows.scoring import compute_outputs, refresh_scores
+from ltg_core.workflows.scoring import refresh_scores
 from ltg_core.workflows.store import FeatureStore
 
 _PART = 10_000

@@ -105,8 +105,8 @@ class FeatureStore:
         where = self._find(ids)
         if (where < 0).any():
             raise InputError(
-                f"{int((where < 0).sum())} of {len(ids)} samples have no features of {self.classifier.name} "
-                "yet; score them"
+                f"{int((where < 0).sum())} of {len(ids)} samples have no features of {self.classifier.name} yet; "
+                "score them"
             )
         chunk, row = self._chunk[where], self._row[where]
         for number in np.unique(chunk):

@@ -25,8 +25,9 @@ from ltg_core.models.classifier import Classifier
 from ltg_core.models.preprocess import Preprocess
 from ltg_core.signals.reference import Reference
 from ltg_core.types import Images
+from ltg_core.workflows.computing import compute_outputs
 from ltg_core.workflows.recording import Recording
-from ltg_core.workflows.scoring import compute_outputs, refresh_scores
+from ltg_core.workflows.scoring import refresh_scores
 
 UNIT = 8
 """Images that are made and committed together. The division of a run into units is fixed before it starts."""

@@ -21,6 +21,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if here in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
+            item.add_marker(
+                pytest.mark.filterwarnings("ignore:.*no_silent_downcasting")
+            )  # Gradio's, with pandas 3
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +74,10 @@ def page(address: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def ended(ctx: Any) -> Callable[[str], Job]:
+def ended(ctx: Any) -> Callable[..., Job]:
     """Waits for the newest job of a kind."""
 
-    def wait(kind: str, seconds: float = 200) -> Job:
+    def wait(kind: str, seconds: float = 280) -> Job:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             job = ctx.latest(kind)

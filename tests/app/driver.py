@@ -52,7 +52,7 @@ class Driver:
             given: Values of inputs by elem_id, with _ for -; all others have the value they start with.
 
         Returns:
-            Values of the outputs by elem_id; outputs that did not change are absent.
+            Values of the outputs by elem_id; outputs without one, and those that did not change, are absent.
         """
         wanted = [self.ids[target], event]
         found = [d for d in self.config["dependencies"] if wanted in [list(t) for t in d["targets"]]]
@@ -95,10 +95,13 @@ class Driver:
         names = {number: name for name, number in self.ids.items()}
         found = {}
         for number, value in zip(dependency["outputs"], values, strict=True):
-            update = isinstance(value, dict) and value.get("__type__") == "update"
-            if update and "value" not in value and len(value) == 1:
-                continue
-            found[names.get(number, str(number))] = value
+            nothing = (
+                isinstance(value, dict)
+                and value.get("__type__") == "update"
+                and set(value) <= {"__type__", "props"}
+            )
+            if number in names and not nothing:
+                found[names[number]] = value
         return found
 
 

@@ -15,7 +15,7 @@ from ltg_core.data.workspace import Workspace
 from ltg_core.errors import Cancelled, InputError
 from ltg_core.jobs import CancelToken, Progress
 from ltg_core.signals.reference import score_all
-from ltg_core.workflows.scoring import compute_outputs
+from ltg_core.workflows.computing import compute_outputs
 from ltg_core.workflows.store import FeatureStore
 
 

@@ -19,9 +19,10 @@ from ltg_core.generators.fit.denoiser import DenoiserSettings
 from ltg_core.generators.fit.textimage import TextSettings
 from ltg_core.jobs import CancelToken, Progress
 from ltg_core.models.fit import ClassifierSettings
-from ltg_core.workflows.training import fit_generator, fit_small_classifier, gather
+from ltg_core.workflows.gathering import gather
+from ltg_core.workflows.training import fit_generator, fit_small_classifier
 
-TINY = ClassifierSettings(steps=60, batch_size=8, warmup=1, checkpoint_every=50)
+TINY = ClassifierSettings(steps=52, batch_size=8, warmup=1, checkpoint_every=50)
 
 
 def test_pictures_become_squares_of_one_size_with_their_classes(tiny_world):
@@ -57,8 +58,8 @@ def test_a_broken_picture_is_reported_and_an_unknown_split_refused(tiny_world, t
     (tmp_path / "some" / "stop" / "00.png").write_bytes(b"broken")
     data = gather(tmp_path / "some", 16)
     assert len(data.images) == 17 and len(data.skipped) == 1
-    with pytest.raises(DatasetError, match=r"no split 'dev'.*'test'|no split 'val'"):
-        gather(tiny_world.folder.parent / tiny_world.folder.name, 16, split="other")
+    with pytest.raises(DatasetError, match=r"no split 'other'.*'test', 'train', 'val'"):
+        gather(tiny_world.folder, 16, split="other")
 
 
 def test_a_stopped_classifier_training_goes_on_to_the_same_weights(tiny_world, tmp_path: Path):

@@ -228,6 +228,7 @@ def write_directory(
     parts = {"unet": unet, "vae": vae, "text_encoder": text_encoder, "vae_tiny": tiny, "clip": clip}
     for name, part in parts.items():
         part.half().save_pretrained(temporary / name, safe_serialization=True)
+        _forget_origin(temporary / name / "config.json")
     CLIPTokenizer.from_pretrained(work / "clip").save_pretrained(temporary / "clip")
     index = {
         "_class_name": "StableDiffusionPipeline",
@@ -246,6 +247,13 @@ def write_directory(
     (temporary / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     os.replace(temporary, out)
+
+
+def _forget_origin(path: Path) -> None:
+    """Take out the folder that a part was loaded from: it says nothing about the model."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _save(part: nn.Module, folder: Path, also: Any = None) -> None:

@@ -21,6 +21,7 @@ from ltg_core.jobs import CancelToken, ProgressFn
 from ltg_core.params import param
 
 ensure_torchvision()
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers  # noqa: E402
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer  # noqa: E402
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -41,7 +42,8 @@ class TextSettings(FitSettings):
 def build_tokenizer(texts: Sequence[str], folder: Path, length: int) -> Any:
     """A CLIP tokenizer (byte-pair encoding) whose words are those of the captions; other words fall back to letters.
 
-    Every word of the captions becomes one token by a chain of merges, so ordinary CLIP code reads the files.
+    The merges are learned by the tokenizers library until every word of the captions is one token, so a caption has as
+    many tokens as words and signs, and ordinary CLIP code reads the files.
 
     Raises:
         DatasetError: No captions.
@@ -49,19 +51,7 @@ def build_tokenizer(texts: Sequence[str], folder: Path, length: int) -> Any:
     words = collections.Counter(word for text in texts for word in re.findall(r"[a-z]+|[0-9]", text.lower()))
     if not words:
         raise DatasetError("the captions hold no words; give class names or captions in plain text")
-    base = [chr(code) for code in range(33, 127)]
-    vocab: dict[str, int] = {}
-    for token in [*base, *(c + "</w>" for c in base)]:
-        vocab.setdefault(token, len(vocab))
-    merges: list[str] = []
-    for word in sorted(words, key=lambda w: (-words[w], w)):
-        left = word[0]
-        for position, letter in enumerate(word[1:], start=1):
-            right = letter + "</w>" if position == len(word) - 1 else letter
-            if left + right not in vocab:
-                merges.append(f"{left} {right}")
-                vocab[left + right] = len(vocab)
-            left += right
+    vocab, merges = _byte_pairs(words)
     for token in (START, END):
         vocab[token] = len(vocab)
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,6 +68,28 @@ def build_tokenizer(texts: Sequence[str], folder: Path, length: int) -> Any:
     )
     tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def _byte_pairs(words: collections.Counter[str]) -> tuple[dict[str, int], list[str]]:
+    """Vocabulary and ranked merges under which each of these words is one token."""
+    letters = [chr(code) for code in range(33, 127)]
+    model = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(
+        vocab_size=100_000,
+        min_frequency=1,
+        end_of_word_suffix="</w>",
+        initial_alphabet=letters,
+        show_progress=False,
+    )
+    model.train_from_iterator((f"{word} " * count for word, count in sorted(words.items())), trainer)
+    learned = json.loads(model.to_str())["model"]
+    vocab: dict[str, int] = {}
+    for token in [*letters, *(letter + "</w>" for letter in letters)]:
+        vocab.setdefault(token, len(vocab))
+    for token in sorted(learned["vocab"], key=learned["vocab"].get):
+        vocab.setdefault(token, len(vocab))
+    return vocab, [" ".join(pair) for pair in learned["merges"]]
 
 
 def tokens(tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
