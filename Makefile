@@ -8,7 +8,7 @@ TESTSTAMP := $(VENV)/.installed-tests
 WORKSPACE ?= workspace
 ARGS ?=
 
-.PHONY: help env app test check format demo bench-demo bench-timing bench-cifar clean
+.PHONY: help env app test check format demo bench-demo bench-timing bench-cifar bench-gtsrb clean
 
 help:
 	@echo "make app         create the environment, open the app with the demo on 127.0.0.1 (ARGS='--port 8000')"
@@ -16,7 +16,7 @@ help:
 	@echo "make check       ruff, mypy --strict on ltg_core, the layering test"
 	@echo "make demo        train the demo's models again into assets/demo (about two hours on two cores)"
 	@echo "make bench-demo  measure the demo and write docs/evidence.md"
-	@echo "make bench-timing bench-cifar   waiting times; the signals on CIFAR-10"
+	@echo "make bench-timing bench-cifar bench-gtsrb   waiting times; CIFAR-10; GTSRB"
 	@echo "TORCH=cpu|cuda make app   choose the build of torch by hand"
 
 $(STAMP): requirements.txt tools/install.py
@@ -60,6 +60,10 @@ bench-timing: $(TESTSTAMP)
 
 bench-cifar: $(TESTSTAMP)
 	$(BIN)/python -m benchmarks.bench_cifar $(ARGS)
+	$(BIN)/python -m benchmarks.report
+
+bench-gtsrb: $(TESTSTAMP)
+	$(BIN)/python -m benchmarks.bench_gtsrb $(ARGS)
 	$(BIN)/python -m benchmarks.report
 
 clean:

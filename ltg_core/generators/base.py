@@ -83,8 +83,8 @@ class Generator(abc.ABC):
         """States of the text encoder, (B, L, W)."""
 
     @abc.abstractmethod
-    def schedule(self, steps: int, sampler: str = "default") -> Schedule:
-        """A fresh schedule."""
+    def schedule(self, steps: int, sampler: str = "default", shift: float = 1.0) -> Schedule:
+        """A fresh schedule; see `Schedule`."""
 
     @abc.abstractmethod
     def predict(self, z: Latents, timestep: float, text: torch.Tensor) -> torch.Tensor:

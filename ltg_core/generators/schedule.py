@@ -37,16 +37,18 @@ class Schedule:
         scheduler: The model's own scheduler; its configuration is used, the object is not touched.
         steps: Number of steps.
         sampler: A key of `SAMPLERS`.
+        shift: Of a flow model's noise levels, on top of the model's own: above 1, more of the steps are spent on
+            high noise, where the content is decided (Esser et al. 2024). Other models keep theirs.
 
     Raises:
         InputError: An unknown sampler.
         UnsupportedError: A sampler that cannot integrate this model's prediction type.
     """
 
-    def __init__(self, scheduler: Any, steps: int, sampler: str = "default") -> None:
+    def __init__(self, scheduler: Any, steps: int, sampler: str = "default", shift: float = 1.0) -> None:
         if sampler not in SAMPLERS:
             raise InputError(f"there is no sampler {sampler!r}; known: {', '.join(SAMPLERS)}")
-        self.scheduler = _make(scheduler, SAMPLERS[sampler])
+        self.scheduler = _make(scheduler, SAMPLERS[sampler], shift)
         self.scheduler.set_timesteps(steps)
         self.timesteps: list[float] = [float(t) for t in self.scheduler.timesteps]
         self._raw = self.scheduler.timesteps
@@ -118,10 +120,13 @@ def _is_batch(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.ndim >= 3
 
 
-def _make(scheduler: Any, class_name: str) -> Any:
-    if not class_name or type(scheduler).__name__ == class_name:
-        return type(scheduler).from_config(copy.deepcopy(dict(scheduler.config)))
+def _make(scheduler: Any, class_name: str, more_shift: float = 1.0) -> Any:
     config = copy.deepcopy(dict(scheduler.config))
+    if not class_name or type(scheduler).__name__ == class_name:
+        for name in ("flow_shift", "shift"):
+            if config.get(name):
+                config[name] = more_shift * config[name]
+        return type(scheduler).from_config(config)
     prediction = _prediction(scheduler)
     flow = prediction == "flow_prediction"
     if class_name == "FlowMatchEulerDiscreteScheduler":
@@ -130,13 +135,13 @@ def _make(scheduler: Any, class_name: str) -> Any:
                 f"the model predicts {prediction}, flow euler integrates flows; choose ddim or dpm++"
             )
         shift = config.get("flow_shift", config.get("shift", 1.0))
-        return diffusers.FlowMatchEulerDiscreteScheduler(shift=shift or 1.0)
+        return diffusers.FlowMatchEulerDiscreteScheduler(shift=more_shift * (shift or 1.0))
     if flow:
         if class_name not in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler"):
             raise UnsupportedError("the model predicts a flow; choose default, dpm++, unipc or flow euler")
         shift = config.get("flow_shift", config.get("shift", 1.0)) or 1.0
         return getattr(diffusers, class_name)(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=more_shift * shift
         )
     return getattr(diffusers, class_name).from_config(config)
 

@@ -82,9 +82,9 @@ class StableDiffusion(Generator):
         states = in_chunks(lambda part: self.text_encoder(part).last_hidden_state, ids)
         return states[torch.tensor([unique.index(prompt) for prompt in prompts])]
 
-    def schedule(self, steps: int, sampler: str = "default") -> Schedule:
+    def schedule(self, steps: int, sampler: str = "default", shift: float = 1.0) -> Schedule:
         """A fresh schedule from the model's own configuration."""
-        return Schedule(self.scheduler, steps, sampler)
+        return Schedule(self.scheduler, steps, sampler, shift)
 
     def predict(self, z: Latents, timestep: float, text: torch.Tensor) -> torch.Tensor:
         """The UNet's output in float32."""

@@ -24,6 +24,9 @@ from ltg_core.signals import SIGNALS
 from ltg_core.signals.reference import Reference
 from ltg_core.types import Images, Labels, Latents
 
+DRAFT_SAMPLER, DRAFT_SHIFT = "unipc", 2.0
+"""Drafts have few steps: a solver of higher order, and the steps where the content is decided (docs/design.md)."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Target:
@@ -241,7 +244,7 @@ class _Session:
 
     @torch.no_grad()
     def _draft(self, noise: Latents, condition: Condition, steps: int) -> Latents:
-        schedule = self.generator.schedule(steps, self.guidance.sampler)
+        schedule = self.generator.schedule(steps, DRAFT_SAMPLER, DRAFT_SHIFT)
         source = None
         if self.source is not None:
             source = self.source.repeat_interleave(len(noise) // len(self.source), dim=0)

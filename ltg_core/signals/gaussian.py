@@ -170,7 +170,7 @@ def fit_gaussians(
         log_dets=log_dets.float(),
         tied=tied_factor.float(),
         tied_log_det=tied_log_det.float(),
-        white_means=_whiten(means, tied_factor).float(),
+        white_means=_whiten(means, tied_factor).float().contiguous(),
         log_priors=(counts.double() / len(x)).log().float(),
         center=center.float(),
         background=background_factor.float(),
@@ -227,7 +227,8 @@ def _factor(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         raise ModelError(
             "the classifier's features have no usable covariance; look for infinite or missing values"
         )
-    return factor, 2 * factor.diagonal().log().sum()
+    # row by row, as a file gives it back: the layout decides the last bits of what is computed with it
+    return factor.contiguous(), 2 * factor.diagonal().log().sum()
 
 
 def _whiten(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,11 @@ Each member k is g_k(x) + prior_k(x): a trained network and a fixed random funct
 et al. 2018), trained with its own Poisson(1) bootstrap weights on cached features. No gradient reaches the
 backbone, and the classifier's own prediction is not touched. Even members form the "guide" group, odd members
 the "audit" group.
+
+By default a member is anchored: it is added to the classifier's logits. The disagreement is then weighed by how
+undecided the classifier is, and rises besides where the features are unlike the data: the training takes the random
+functions back where there was data. Few, slow passes are best (docs/design.md): a long training takes them back
+everywhere.
 """
 
 from __future__ import annotations
@@ -26,25 +31,31 @@ from ltg_core.types import Features, Labels, Logits
 class HeadSettings(Params):
     """How the epistemic head is built and trained."""
 
-    members: int = param(10, "Number of small heads; half guide, half audit.", low=4, high=64)
+    members: int = param(24, "Number of small heads; half guide, half audit.", low=4, high=64)
     hidden: int = param(64, "Hidden units of each head.", low=4, high=1024)
     epochs: int = param(
-        40, "Most passes over the data; training stops earlier when it no longer helps.", low=1, high=1000
+        8, "Most passes over the data; training stops earlier when it no longer helps.", low=1, high=1000
     )
     batch_size: int = param(1024, "Samples a step; small data sets use less.", low=8, high=65536)
-    lr: float = param(3e-3, "Learning rate of Adam.", low=1e-6, high=1.0)
+    lr: float = param(1e-3, "Learning rate of Adam.", low=1e-6, high=1.0)
     weight_decay: float = param(1e-4, "Decoupled weight decay of the trained part.", low=0.0, high=1.0)
-    prior_scale: float = param(1.0, "Size of the fixed random functions, in logits.", low=0.0, high=100.0)
+    prior_scale: float = param(2.0, "Size of the fixed random functions, in logits.", low=0.0, high=100.0)
     prior_gain: float = param(
-        2.0, "How wildly the random functions vary over the features.", low=0.1, high=20.0
+        1.0,
+        "How fast the random functions vary: at 1 a third is shared between two unrelated samples.",
+        low=0.1,
+        high=20.0,
     )
     bootstrap: bool = param(True, "Give every head its own random weighting of the samples.")
     label_smoothing: float = param(0.0, "Share of the target spread over all classes.", low=0.0, high=0.5)
     anchor: bool = param(
-        False, "Add each head to the classifier's own logits instead of starting from nothing."
+        True, "Add each head to the classifier's own logits instead of starting from nothing."
     )
     consistency: float = param(
-        1.0, "With anchor: how strongly heads must repeat the classifier on the data.", low=0.0, high=1000.0
+        0.0,
+        "With anchor: how strongly heads must repeat the classifier on the data, so that they differ elsewhere.",
+        low=0.0,
+        high=1000.0,
     )
     temperature: float = param(1.0, "Divides the heads' logits when they are read.", low=0.05, high=100.0)
     holdout: float = param(0.1, "Share of the samples that decides when to stop.", low=0.0, high=0.5)

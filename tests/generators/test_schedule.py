@@ -89,3 +89,19 @@ def test_unknown_and_unfit_samplers_are_refused_with_a_reason() -> None:
         Schedule(flow, 4, "ddim")
     with pytest.raises(UnsupportedError, match="epsilon"):
         vp("flow euler", "epsilon")
+
+
+@pytest.mark.parametrize("name", ["default", "dpm++", "unipc", "flow euler"])
+def test_a_shift_spends_the_steps_on_high_noise(name: str) -> None:
+    own = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    plain, shifted = Schedule(own, 4, name), Schedule(own, 4, name, 3.0)
+    for index in (1, 2, 3):
+        s = plain.noise_share(index)
+        assert shifted.noise_share(index) == pytest.approx(3 * s / (1 + 2 * s), abs=0.01)
+    assert own.config.flow_shift == 1.0
+
+
+def test_a_shift_leaves_the_noise_levels_of_other_models() -> None:
+    scheduler = diffusers.DDIMScheduler(**BETAS, prediction_type="epsilon", clip_sample=False)
+    plain, shifted = Schedule(scheduler, 6, "unipc"), Schedule(scheduler, 6, "unipc", 3.0)
+    assert [plain.noise_share(i) for i in range(6)] == [shifted.noise_share(i) for i in range(6)]

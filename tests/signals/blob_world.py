@@ -8,7 +8,7 @@ from ltg_core.signals.head import HeadSettings
 from ltg_core.types import Labels, Outputs
 
 CLASSES, WIDTH, EARLY = 5, 8, 4
-SMALL = HeadSettings(members=6, hidden=16, epochs=20, lr=0.02)
+SMALL = HeadSettings(members=6, hidden=16, epochs=20, lr=0.02, anchor=False)
 
 
 def outputs(features: torch.Tensor) -> Outputs:
