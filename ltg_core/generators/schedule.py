@@ -123,10 +123,8 @@ def _is_batch(value: Any) -> bool:
 def _make(scheduler: Any, class_name: str, more_shift: float = 1.0) -> Any:
     config = copy.deepcopy(dict(scheduler.config))
     if not class_name or type(scheduler).__name__ == class_name:
-        for name in ("flow_shift", "shift"):
-            if config.get(name):
-                config[name] = more_shift * config[name]
-        return type(scheduler).from_config(config)
+        shifts = {name: more_shift * config[name] for name in ("flow_shift", "shift") if config.get(name)}
+        return type(scheduler).from_config(config, **shifts)
     prediction = _prediction(scheduler)
     flow = prediction == "flow_prediction"
     if class_name == "FlowMatchEulerDiscreteScheduler":
