@@ -47,8 +47,12 @@ ARMS: dict[str, Guidance] = {
     "gradient only: denoiser-free, weight 4": dataclasses.replace(CLIMB_FREE, weight=4.0, target=100.0),
     "gradient only: through the denoiser": PRESETS["gradient through the denoiser"],
     "feedback-guided, entropy": PRESETS["feedback-guided"],
-    "best of n, equal compute": dataclasses.replace(BASE, search="best of n", candidates=4),
+    "best of n, equal compute": dataclasses.replace(BASE, search="best of n", candidates=7),
 }
+
+
+MAIN = ("unguided", "default (search and climb)", "best of n, equal compute")
+"""The arms that the bars compare; the others are the ablation."""
 
 
 class Oracles:
@@ -74,29 +78,34 @@ def names_of(row: np.ndarray) -> tuple[str, ...]:
 
 
 def gates(bench: Bench) -> dict[str, Any]:
-    """Class and condition agreement of 1,000 unguided samples, and what the plain prompt yields."""
+    """Class and condition agreement of 1,000 unguided samples, and what the plain prompt yields, at two scales."""
     cells = [(sign, condition) for sign in CLASSES for condition in CONDITIONS] * 10
-    named = bench.sample([prompt(s, (c,)) for s, c in cells], [CLASSES.index(s) for s, _ in cells], 50_000)
-    signs, conditions = bench.oracles.read(named)
-    right = np.array([CLASSES[i] == s for i, (s, _) in zip(signs, cells, strict=True)])
-    shown = np.array([c in names_of(row) for row, (_, c) in zip(conditions, cells, strict=True)])
     plain_labels = [i for i in range(len(CLASSES)) for _ in range(100)]
-    plain = bench.sample([prompt(CLASSES[i]) for i in plain_labels], plain_labels, 60_000)
-    signs_plain, conditions_plain = bench.oracles.read(plain)
-    share = dict.fromkeys(CONDITIONS, 0)
-    for row in conditions_plain:
-        for name in names_of(row):
-            share[name] += 1
-    return {
-        "class_agreement_named": float(right.mean()),
-        "condition_agreement_named": float(shown.mean()),
-        "condition_agreement_by_condition": {
-            c: float(shown[[k == c for _, k in cells]].mean()) for c in CONDITIONS
-        },
-        "class_agreement_plain": float((signs_plain == np.array(plain_labels)).mean()),
-        "plain_condition_share": {c: n / len(plain) for c, n in share.items()},
-        "autoencoder_psnr_db": bench.psnr(),
-    }
+    found: dict[str, Any] = {"autoencoder_psnr_db": bench.psnr()}
+    for cfg in (2.0, PRESETS["unguided"].cfg):
+        guidance = dataclasses.replace(PRESETS["unguided"], cfg=cfg)
+        named = bench.sample(
+            [prompt(s, (c,)) for s, c in cells], [CLASSES.index(s) for s, _ in cells], 50_000, guidance
+        )
+        signs, conditions = bench.oracles.read(named)
+        right = np.array([CLASSES[i] == s for i, (s, _) in zip(signs, cells, strict=True)])
+        shown = np.array([c in names_of(row) for row, (_, c) in zip(conditions, cells, strict=True)])
+        plain = bench.sample([prompt(CLASSES[i]) for i in plain_labels], plain_labels, 60_000, guidance)
+        signs_plain, conditions_plain = bench.oracles.read(plain)
+        share = dict.fromkeys(CONDITIONS, 0)
+        for row in conditions_plain:
+            for name in names_of(row):
+                share[name] += 1
+        found[str(cfg)] = {
+            "class_agreement_named": float(right.mean()),
+            "condition_agreement_named": float(shown.mean()),
+            "condition_agreement_by_condition": {
+                c: float(shown[[k == c for _, k in cells]].mean()) for c in CONDITIONS
+            },
+            "class_agreement_plain": float((signs_plain == np.array(plain_labels)).mean()),
+            "plain_condition_share": {c: n / len(plain) for c, n in share.items()},
+        }
+    return found
 
 
 class Bench:
@@ -130,7 +139,9 @@ class Bench:
         """Of uint8 images (N, 3, H, W)."""
         return self.classifier.outputs(torch.from_numpy(images).float() / 255, batch_size=256)
 
-    def sample(self, prompts: list[str], labels: list[int], first_seed: int) -> np.ndarray:
+    def sample(
+        self, prompts: list[str], labels: list[int], first_seed: int, guidance: Guidance
+    ) -> np.ndarray:
         """Unguided images."""
         parts = []
         for start in range(0, len(prompts), 64):
@@ -140,7 +151,7 @@ class Bench:
                 tuple(labels[rows]),
                 tuple(range(first_seed + start, first_seed + start + len(prompts[rows]))),
             )
-            parts.append(generate_images(self.generator, self.target, PRESETS["unguided"], request).images)
+            parts.append(generate_images(self.generator, self.target, guidance, request).images)
         return np.concatenate(parts)
 
     def psnr(self) -> float:
@@ -236,8 +247,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out" / "demo")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "demo")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--per-class", type=int, default=8)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--per-class", type=int, default=8, help="images a class and seed of the main arms")
+    parser.add_argument("--ablation", type=int, default=5, help="the same of the other arms")
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
     parser.add_argument("--parts", nargs="*", default=["gates", "signals", "arms"])
     options = parser.parse_args()
@@ -250,21 +262,22 @@ def main() -> None:
         write_json(options.out / "gates.json", gates(bench))
     if "arms" not in options.parts:
         return
-    for seed in range(options.seeds):
-        for name in options.arms:
-            path = options.out / "arms" / f"{name.replace(' ', '-').replace(':', '')}-{seed}.json"
-            stored = read_json(path)
-            settings = {"guidance": ARMS[name].to_dict(), "per_class": options.per_class}
-            if stored is not None and stored["settings"] == settings:
-                continue
-            result = run_arm(bench, ARMS[name], seed, options.per_class)
-            write_json(path, {"arm": name, "seed": seed, "settings": settings, **result})
-            on = [r for r in result["rows"] if r["on_class"]]
-            share = sum(r["planted"] for r in on) / max(1, len(on))
-            print(
-                f"{name} seed {seed}: planted {share:.3f} on-class {len(on) / len(result['rows']):.3f}",
-                flush=True,
-            )
+    wanted = sorted(options.arms, key=lambda name: name not in MAIN)
+    for name, seed in [(name, seed) for name in wanted for seed in options.seeds]:
+        per_class = options.per_class if name in MAIN else options.ablation
+        path = options.out / "arms" / f"{name.replace(' ', '-').replace(':', '')}-{seed}.json"
+        stored = read_json(path)
+        settings = {"guidance": ARMS[name].to_dict(), "per_class": per_class}
+        if stored is not None and stored["settings"] == settings:
+            continue
+        result = run_arm(bench, ARMS[name], seed, per_class)
+        write_json(path, {"arm": name, "seed": seed, "settings": settings, **result})
+        on = [r for r in result["rows"] if r["on_class"]]
+        share = sum(r["planted"] for r in on) / max(1, len(on))
+        print(
+            f"{name} seed {seed}: planted {share:.3f} on-class {len(on) / len(result['rows']):.3f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

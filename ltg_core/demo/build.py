@@ -49,8 +49,8 @@ class BuildSettings(Params):
     oracle_steps: int = param(1200, "Optimiser steps of each judge", low=1)
     autoencoder_steps: int = param(1500, "Optimiser steps of the autoencoder", low=1)
     tiny_steps: int = param(700, "Optimiser steps of the tiny decoder", low=1)
-    text_steps: int = param(1000, "Optimiser steps of the text-image encoder", low=1)
-    denoiser_steps: int = param(2200, "Optimiser steps of the denoiser", low=1)
+    text_steps: int = param(1500, "Optimiser steps of the text-image encoder", low=1)
+    denoiser_steps: int = param(7000, "Optimiser steps of the denoiser", low=1)
     seed: int = param(0, "Seed of everything", low=0)
 
 

@@ -111,9 +111,9 @@ def lookahead(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Successive halving over the solver's fidelity: short runs from every noise, longer ones from the best.
 
-    A few-step run of an ODE solver lands near the many-step run from the same noise, so a draft of four steps tells
-    what an image of twenty will show at a fifth of the cost. The allocation is that of successive halving (Jamieson and
-    Talwalkar 2016) with the number of solver steps as the resource; its use here is ours.
+    A few-step run of an ODE solver lands near the many-step run from the same noise, so a draft of three steps tells
+    much of what an image of sixteen will show at a fifth of the cost. The allocation is that of successive halving
+    (Jamieson and Talwalkar 2016) with the number of solver steps as the resource; its use here is ours.
 
     Args:
         generator: Makes the noise.

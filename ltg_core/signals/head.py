@@ -41,7 +41,7 @@ class HeadSettings(Params):
     weight_decay: float = param(1e-4, "Decoupled weight decay of the trained part.", low=0.0, high=1.0)
     prior_scale: float = param(2.0, "Size of the fixed random functions, in logits.", low=0.0, high=100.0)
     prior_gain: float = param(
-        1.0,
+        0.5,
         "How fast the random functions vary: at 1 a third is shared between two unrelated samples.",
         low=0.1,
         high=20.0,
@@ -57,7 +57,7 @@ class HeadSettings(Params):
         low=0.0,
         high=1000.0,
     )
-    temperature: float = param(1.0, "Divides the heads' logits when they are read.", low=0.05, high=100.0)
+    temperature: float = param(1.5, "Divides the heads' logits when they are read.", low=0.05, high=100.0)
     holdout: float = param(0.1, "Share of the samples that decides when to stop.", low=0.0, high=0.5)
     patience: int = param(5, "Passes without progress after which training stops.", low=1, high=1000)
 

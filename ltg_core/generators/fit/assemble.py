@@ -28,7 +28,7 @@ from ltg_core.generators.fit.textimage import TextSettings, build_tokenizer, fit
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 
 ensure_torchvision()
-from diffusers import AutoencoderKL, AutoencoderTiny, DPMSolverMultistepScheduler  # noqa: E402
+from diffusers import AutoencoderKL, AutoencoderTiny, UniPCMultistepScheduler  # noqa: E402
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer  # noqa: E402
 
 AUTOENCODER_IMAGES = 6000
@@ -214,12 +214,11 @@ def write_directory(
     temporary = out.with_name(out.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    scheduler = DPMSolverMultistepScheduler(
+    scheduler = UniPCMultistepScheduler(
         prediction_type="flow_prediction",
         use_flow_sigmas=True,
         flow_shift=1.0,
-        solver_order=2,
-        steps_offset=1,
+        steps_offset=1,  # without effect here, but the pipeline complains of any other
     )
     scheduler.save_pretrained(temporary / "scheduler")
     CLIPTokenizer.from_pretrained(work / "clip").save_pretrained(temporary / "tokenizer")
@@ -237,7 +236,7 @@ def write_directory(
         "image_encoder": [None, None],
         "requires_safety_checker": False,
         "safety_checker": [None, None],
-        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        "scheduler": ["diffusers", type(scheduler).__name__],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", type(unet).__name__],
