@@ -70,6 +70,13 @@ class Grid(_Drawn):
     CLASS = "ltg-grid"
 
 
+class Address(_Drawn):
+    """The address bar; event ``go`` says what it shows when the page opens and on back and forward."""
+
+    SCRIPT = "address.js"
+    CLASS = "ltg-address"
+
+
 class PlotMap(_Drawn):
     """Points; events ``lasso`` (ids inside) and ``point`` (one id); ``highlight`` is a list of ids to ring."""
 

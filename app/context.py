@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.render import Node, job_bar
 from app.settings import Settings, read_labels
 from ltg_core.errors import InputError, LtgError, MissingExtra
 from ltg_core.jobs import CancelToken, Job, JobBoard, Progress, ProgressFn
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Work = Callable[[ProgressFn, CancelToken], Any]
+
+_CACHED = 300  # values at most; the key of a filter holds whatever somebody searched for
+
+LANES = {"open": "data", "setup": "data", "explain": "explain", "map": "map", "export": "disk"}
+"""Which jobs wait for each other, by kind; the others share one lane, for there is one accelerator."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +107,7 @@ class AppContext:
     def cached(self, key: Any, make: Callable[[], Any]) -> Any:
         """A value that is valid until something changes."""
         with self._caching:
-            if self._cache.get("revision") != self.revision:
+            if self._cache.get("revision") != self.revision or len(self._cache) > _CACHED:
                 self._cache = {"revision": self.revision}
             if key in self._cache:
                 return self._cache[key]
@@ -117,9 +123,23 @@ class AppContext:
     # --- jobs -----------------------------------------------------------------------------------
 
     def submit(
-        self, kind: str, title: str, work: Work, *, lane: str = "compute", about: dict[str, Any] | None = None
+        self,
+        kind: str,
+        title: str,
+        work: Work,
+        *,
+        lane: str | None = None,
+        about: dict[str, Any] | None = None,
     ) -> Job:
-        """Queue work that belongs to the server, not to a page."""
+        """Queue work that belongs to the server, not to a page.
+
+        Args:
+            kind: The workflow's name; tabs follow the jobs of their kind.
+            title: For people.
+            work: Called with a progress function and a cancel token.
+            lane: Jobs of one lane run one after another; None for the lane of the kind.
+            about: What the result is shown with.
+        """
 
         def counted(on_progress: ProgressFn, cancel: CancelToken) -> Any:
             try:
@@ -127,7 +147,7 @@ class AppContext:
             finally:
                 self.changed()
 
-        job = self.jobs.submit(kind, counted, lane=lane)
+        job = self.jobs.submit(kind, counted, lane=lane or LANES.get(kind, "compute"))
         self.tickets[job.id] = Ticket(title, about or {})
         return job
 
@@ -141,6 +161,17 @@ class AppContext:
         ticket = self.tickets.get(job.id)
         return ticket.about if ticket else {}
 
+    def before(self, job: Job) -> int:
+        """How many jobs of its lane have to end before this one can begin."""
+        if job.state != "queued":
+            return 0
+        others = [one for one in self.running() if one.lane == job.lane]
+        return next((place for place, one in enumerate(others) if one.id == job.id), 0)
+
+    def bar(self, job: Job, *, cancel: bool = True) -> Node:
+        """The job with its place in the queue, its progress and its cancel button."""
+        return job_bar(job, self.title(job), before=self.before(job), cancel=cancel)
+
     def latest(self, *kinds: str) -> Job | None:
         """The newest job of these kinds: how a page that was loaded again finds its work."""
         return next((job for job in self.jobs.all() if job.kind in kinds), None)
@@ -148,11 +179,11 @@ class AppContext:
     def beat(self, kind: str) -> str:
         """Changes whenever the newest job of this kind does."""
         job = self.latest(kind)
-        return f"{job.id}:{job.version}:{job.state}" if job else ""
+        return f"{job.id}:{job.version}:{job.state}:{self.before(job)}" if job else ""
 
     def running(self) -> list[Job]:
         """Jobs that have not ended, the oldest first."""
-        return [job for job in reversed(self.jobs.all()) if not job.ended]
+        return sorted((job for job in self.jobs.all() if not job.ended), key=lambda job: job.created)
 
     # --- start ----------------------------------------------------------------------------------
 

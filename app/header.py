@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.context import AppContext
 from app.details import accuracy
-from app.render import Node, h, job_bar, percent, view
+from app.render import Node, h, percent, view, waiting
 from app.session import KINDS
 from ltg_core.jobs import Job
 
@@ -15,7 +15,7 @@ def header(ctx: AppContext) -> tuple[Node, str]:
     failed = _last_failure(ctx, running)
     key = (
         f"{ctx.revision}|"
-        + ",".join(f"{job.id}:{job.version}" for job in running)
+        + ",".join(f"{job.id}:{job.version}:{ctx.before(job)}" for job in running)
         + f"|{failed.id if failed else ''}"
     )
     return ctx_view(ctx, running, failed), key
@@ -40,14 +40,17 @@ def ctx_view(ctx: AppContext, running: list[Job], failed: Job | None) -> Node:
             ),
         ),
         # A tab shows its own jobs at full width; here they are a chip that leads to it.
-        *[job_bar(job, ctx.title(job)) for job in running if job.kind not in KINDS],
-        job_bar(failed, ctx.title(failed)) if failed and failed.kind not in KINDS else None,
+        *[ctx.bar(job) for job in running if job.kind not in KINDS],
+        ctx.bar(failed) if failed and failed.kind not in KINDS else None,
     )
 
 
 def _busy(ctx: AppContext, job: Job) -> Node:
     step = job.progress
     share = f"{100 * step.done / step.total:.0f} %" if step.total else "…"
+    before = ctx.before(job)
+    if job.state == "queued":
+        share = f"{before} before it" if before else "next"
     tab = {"generate": "imagine", "export": "curate"}.get(job.kind, job.kind)
     return h(
         "button.chip.is-busy",
@@ -55,7 +58,7 @@ def _busy(ctx: AppContext, job: Job) -> Node:
         h("span.chip-name", ctx.title(job)),
         h("b", share),
         act=("go", {"tab": tab}),
-        title=step.message,
+        title=waiting(job, before) if job.state == "queued" else step.message,
         type="button",
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from app import jumps
-from app.components import ASSETS, View
+from app.components import ASSETS, Address, View
 from app.context import AppContext
 from app.header import header
 from app.server import make_server, new_key
@@ -35,6 +35,7 @@ def build(ctx: AppContext) -> gr.Blocks:
         title=f"{NAME} — find the blind spots of a classifier", analytics_enabled=False, fill_width=True
     ) as page:
         top = View(elem_id="header")
+        address = Address(elem_id="address")
         states = {
             name: gr.State(value)
             for name, value in (("sample", ""), ("sources", []), ("explained", []), ("run", ""), ("seen", -1))
@@ -46,17 +47,16 @@ def build(ctx: AppContext) -> gr.Blocks:
                 with gr.Tab(tab.TITLE, id=tab.ID, elem_id=f"tab-{tab.ID}") as shell:
                     widgets[tab.ID] = tab.build(ctx)
                     widgets[tab.ID].tab = shell
-        session = Session(tabs=tabs, beats={kind: gr.State("") for kind in KINDS}, **states)
+        session = Session(tabs=tabs, address=address, beats={kind: gr.State("") for kind in KINDS}, **states)
         for tab in TABS:
             tab.wire(ctx, session, widgets)
         jumps.wire(ctx, session, widgets)
-        _follow(ctx, page, session, widgets, top, head_key)
+        _follow(ctx, session, widgets, top, head_key)
     return page
 
 
 def _follow(
     ctx: AppContext,
-    page: gr.Blocks,
     session: Session,
     widgets: dict[str, SimpleNamespace],
     top: View,
@@ -87,9 +87,11 @@ def _follow(
     states = [head_key, session.seen, *session.beats.values()]
     timer = gr.Timer(0.8)
     timer.tick(tick, set(states), [top, *states], **QUICK)
-    page.load(tick, set(states), [top, *states], **QUICK)
+    # A page begins with what its address says; only then is it drawn.
+    widgets[browse.ID].arrived.then(tick, set(states), [top, *states], **QUICK)
     top.act(act, None, session.tabs, **QUICK)
-    for w in widgets.values():
+    for name, w in widgets.items():
+        w.tab.select(None, js=f"() => window.longtailTab('{name}')")
         if hasattr(w, "refresh"):
             session.seen.change(w.refresh, w.refresh_inputs, w.refresh_outputs, **QUICK)
 
@@ -124,7 +126,7 @@ def mount(ctx: AppContext, *, port: int, key: str = "") -> Any:
         run_history=False,
         footer_links=[],
         theme=theme(),
-        css_paths=[ASSETS / "css" / "page.css"],
+        css_paths=[ASSETS / "css" / name for name in ("page.css", "browse.css", "change.css")],
         head='<meta name="viewport" content="width=device-width, initial-scale=1">',
         favicon_path=str(ASSETS / "icon.png") if (ASSETS / "icon.png").exists() else None,
     )
@@ -150,7 +152,15 @@ def serve(settings: Settings) -> int:
         _share(port, key)
     if settings.browser:
         threading.Timer(1.0, webbrowser.open, [address]).start()
-    uvicorn.run(server, host=settings.host, port=port, log_level="warning", access_log=False)
+    # An open page holds a connection; without a limit Ctrl+C would wait until the last one is closed.
+    uvicorn.run(
+        server,
+        host=settings.host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=2,
+    )
     return 0
 
 

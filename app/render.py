@@ -173,12 +173,28 @@ def time_left(job: Job) -> str:
     return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
 
 
-def job_bar(job: Job, title: str, *, cancel: bool = True) -> Node:
-    """A job's state, progress and cancel button."""
+def waiting(job: Job, before: int) -> str:
+    """What a queued job waits for, in words."""
+    if job.token.cancelled:
+        return "cancelled; it will not start"
+    if before <= 0:
+        return "about to start"
+    return f"place {before} in the queue: starts after {before} other job{'s' if before != 1 else ''}"
+
+
+def job_bar(job: Job, title: str, *, before: int = 0, cancel: bool = True) -> Node:
+    """A job's state, progress and cancel button.
+
+    Args:
+        job: The job.
+        title: For people.
+        before: How many jobs have to end first, while it is queued.
+        cancel: Whether to offer to stop it.
+    """
     step = job.progress
     share = 100.0 * step.done / step.total if step.total else 0.0
     share = 100.0 if job.state == "done" else share
-    words = {"queued": "waiting for its turn", "done": "done", "failed": job.reason, "cancelled": job.reason}
+    words = {"queued": waiting(job, before), "done": "done", "failed": job.reason, "cancelled": job.reason}
     text = words.get(job.state) or step.message or "working"
     left = time_left(job) if job.state == "running" else ""
     return h(
@@ -189,7 +205,7 @@ def job_bar(job: Job, title: str, *, cancel: bool = True) -> Node:
             h("span.job-text", text),
             h("span.job-left", left),
             h("button.link", "Cancel", act=("cancel", {"job": job.id}), type="button")
-            if cancel and not job.ended
+            if cancel and not job.ended and not job.token.cancelled
             else None,
         ),
         h("div.bar", h("div.bar-fill"), w=f"{share:.1f}%"),

@@ -44,6 +44,32 @@ _HEADERS = (
     (b"referrer-policy", b"same-origin"),
     (b"content-security-policy", _POLICY.encode()),
 )
+# What the page asks for; everything else that Gradio serves (its API by name, schemas, monitoring, log-in, profiling,
+# run history, proxies) is answered as if it did not exist.
+_PATHS = (
+    "/",
+    "/config",
+    "/favicon.ico",
+    "/healthz",
+    "/manifest.json",
+    "/robots.txt",
+    "/theme.css",
+    "/gradio_api/cancel",
+    "/gradio_api/queue/data",
+    "/gradio_api/queue/join",
+    "/gradio_api/theme.css",
+    "/gradio_api/upload",
+    "/gradio_api/upload_progress",
+)
+_FOLDERS = (
+    "/assets/",
+    "/media/",
+    "/static/",
+    "/svelte/",
+    "/vendor/",
+    "/gradio_api/file=",
+    "/gradio_api/heartbeat/",
+)
 _COOKIE = "ltg_key"
 _READS = ("GET", "HEAD", "OPTIONS")
 
@@ -134,7 +160,7 @@ def _plotly_script() -> Path:
 
 
 class Guard:
-    """Refuses other hosts, writes from other sites, too large bodies, and visitors without the key.
+    """Refuses other hosts, writes from other sites, too large bodies, visitors without the key, and unused routes.
 
     A plain ASGI middleware: responses stream through it.
     """
@@ -176,6 +202,9 @@ class Guard:
             return 413, "The upload is too large."
         if self.key and not self._knows_key(scope, headers):
             return 401, "Open the address that was printed when the server started; it holds the key."
+        path = str(scope.get("path", "/"))
+        if path not in _PATHS and not path.startswith(_FOLDERS):
+            return 404, "There is nothing here."
         return None
 
     def _knows_key(self, scope: Scope, headers: dict[str, str]) -> bool:

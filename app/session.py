@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.components import Address
 from ltg_core.errors import LtgError
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class Session:
 
     Attributes:
         tabs: To change the tab.
+        address: What the browser's address bar shows.
         sample: Id of the selected sample.
         sources: Ids of the real samples that Imagine starts from.
         explained: Ids that Explain shows.
@@ -40,6 +42,7 @@ class Session:
     """
 
     tabs: gr.Tabs
+    address: Address
     sample: gr.State
     sources: gr.State
     explained: gr.State

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from ltg_core.data.records import Prediction, Sample
 
 
+_SCALE = (
+    "Guided minus unguided on a fixed scale: grey is no change; black and white are a change by half the pixel range "
+    "or more."
+)
+
+
 def results(ctx: AppContext, run: str) -> Node:
     """Believed images first, quarantined ones apart, each with its reason."""
     from ltg_core import workflows
@@ -25,6 +31,7 @@ def results(ctx: AppContext, run: str) -> Node:
     doubted = [row for row in rows if row["belief"] == "quarantined"]
     return view(
         _summary(book, rows, believed),
+        h("p.soft", _SCALE.replace("Guided", "Difference is guided", 1)) if book.paired else None,
         h("h3", f"Believed · {len(believed)}") if believed else None,
         h("div.trips", *[_row(book, row) for row in believed]) if believed else None,
         h("h3", f"Quarantined · {len(doubted)}") if doubted else None,
@@ -42,6 +49,7 @@ class _Book:
         self.labels = workspace.label_names()
         self.samples = {sample.id: sample for sample in workspace.samples(ids)}
         self.said = workspace.predictions(ids, model) if model else {}
+        self.paired = any(row.get("control") for row in rows)
 
     def wrong(self, sample_id: str | None) -> bool | None:
         """Whether the classifier misses the intended class."""
@@ -117,15 +125,19 @@ def _frame(sample_id: str | None, name: str, note: str, *, main: bool = False) -
 
 
 def _difference(control: str | None, guided: str) -> Node:
-    """Two layers; the browser subtracts one from the other."""
+    """Guided minus unguided on a fixed scale, so that a small change looks small.
+
+    Two layers: the style sheet mixes them to 0.5 + guided - unguided, cut at 0 and 1.
+    """
     if not control:
         return _frame(None, "difference", "")
     layers = h(
-        "div.diff",
-        h("img", src=f"image:{control}", alt=""),
-        h("img.over", src=f"image:{guided}", alt="difference"),
+        "div.change",
+        h("img", src=f"image:{guided}", alt=""),
+        h("img.under", src=f"image:{control}", alt="guided minus unguided"),
     )
-    return h("figure.frame", layers, h("figcaption", h("span", "difference"), h("b", "")))
+    caption = h("figcaption", h("span", "difference"), h("b", "±0.5"), title=_SCALE)
+    return h("figure.frame", layers, caption)
 
 
 def _words(book: _Book, guided: Sample, row: Mapping[str, Any]) -> list[Node | None]:

@@ -37,7 +37,7 @@ TRAININGS: dict[str, str] = {
     "--steps 1200 --shift 2",
     "generator": "fit-generator {data} --out {out} --size 32 --caption '" + CAPTION + "' "
     "--autoencoder-steps 1500 --autoencoder-crop 0 --autoencoder-batch-size 24 --tiny-steps 600 --tiny-batch-size 32 "
-    "--text-steps 400 --text-patch 4 --denoiser-steps 3000 --denoiser-batch-size 64",
+    "--text-steps 400 --text-patch 4 --denoiser-steps 2000 --denoiser-batch-size 64",
     "judge.safetensors": "fit-classifier {data} --out {out} --arch resnet20_cifar --size 32 --group track "
     "--steps 1200 --shift 3 --blur 0.3 --exposure 0.3 --seed 100",
 }

@@ -1,4 +1,4 @@
-"""Make torchvision import beside a CPU build of torch.
+"""What the libraries need to get on with each other: torchvision beside a CPU build of torch, one mistaken warning.
 
 The torchvision wheel on PyPI registers its C++ operators against a CUDA build of torch. Beside a CPU build its import
 fails with "operator torchvision::nms does not exist", and with it those of timm, transformers and diffusers. The two
@@ -9,10 +9,27 @@ extraction) is pure Python. Boxes and codecs stay unavailable: this package uses
 from __future__ import annotations
 
 import importlib
+import logging
+import re
 import sys
 from typing import Any
 
 _keep_alive: list[Any] = []
+
+# diffusers writes this attribute into the configuration of every AutoencoderTiny that it saves and then warns when it
+# reads it back. Only this attribute alone is passed over: with any other beside it the warning is shown.
+_MISTAKEN = re.compile(
+    r"The config attributes \{'block_out_channels': [\[(][\d, ]*[\])]\} were passed to AutoencoderTiny,"
+)
+
+
+def _worth_reading(record: logging.LogRecord) -> bool:
+    return _MISTAKEN.match(record.getMessage()) is None
+
+
+def quiet_tiny_autoencoder() -> None:
+    """Drop the one warning of diffusers about its own configuration of a tiny autoencoder; all others stay."""
+    logging.getLogger("diffusers.configuration_utils").addFilter(_worth_reading)
 
 
 def ensure_torchvision() -> bool:
@@ -23,6 +40,7 @@ def ensure_torchvision() -> bool:
 
     Call it before the first import of torchvision, timm, transformers, diffusers or captum. Cheap after the first call.
     """
+    quiet_tiny_autoencoder()
     if "torchvision" in sys.modules:
         return True
     try:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -140,11 +141,20 @@ class Trainer:
         }
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self.checkpoint)
+        try:
+            torch.save(state, temporary)
+            os.replace(temporary, self.checkpoint)
+        except BaseException:  # a full disk: what is half-written would keep it full
+            temporary.unlink(missing_ok=True)
+            raise
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
+        try:
+            state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ModelError(
+                f"the checkpoint '{self.checkpoint}' is damaged; delete it, and this training begins anew"
+            ) from error
         fixed = {k: v for k, v in self.settings.to_dict().items() if k not in ("steps", "checkpoint_every")}
         stored = {k: v for k, v in state["settings"].items() if k in fixed}
         if stored != fixed:

@@ -128,6 +128,36 @@ def test_from_a_folder_and_a_weight_file_to_an_export(
     assert say("runs", made["run"], *at)["settings"]["guidance"]["steps"] == 2
 
 
+def test_images_are_held_out_by_a_column_from_the_command_line(tiny_world, tmp_path: Path, say, fail):
+    rows = [
+        {"path": str(file.relative_to(tiny_world.folder)), "class_name": file.parent.name, "film": i // 3}
+        for i, file in enumerate(sorted(tiny_world.folder.glob("train/*/*.png")))
+    ]
+    table = tmp_path / "copy" / "list.jsonl"
+    shutil.copytree(tiny_world.folder, table.parent)
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    at = ("--workspace", tmp_path / "ws")
+    assert "'film'" in fail("import", table, "--holdout", "0.25", "--group", "movie", *at)
+    assert "cannot hold out" in fail("import", table, "--holdout", "0.5,0.5", *at)
+    done = say("import", table, "--holdout", "0.25", "--group", "film", *at)
+    assert done["splits"] == {"train": 27, "val": 9} and "12 values of 'film'" in done["held_out"]
+    with pytest.raises(SystemExit):
+        main(["import", str(table), "--holdout", "much"])
+
+
+def test_without_a_held_out_split_check_says_what_is_missing(
+    tiny_world, tiny_classifier_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    at = ["--workspace", str(tmp_path / "ws")]
+    for words in (
+        ["import", str(tiny_world.folder / "test")],
+        ["use", "--classifier", str(tiny_classifier_file)],
+    ):
+        assert main([*words, *at]) == 0
+    assert main(["score", *at]) == 0 and main(["check", *at]) == 0
+    assert "Not measured, which signal finds the errors" in capsys.readouterr().out
+
+
 def test_text_is_for_people(fitted: Workspace, capsys: pytest.CaptureFixture[str]):
     at = ["--workspace", str(fitted.path)]
     for words, expected in (

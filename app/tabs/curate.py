@@ -11,7 +11,7 @@ from app.components import Grid, View
 from app.context import AppContext
 from app.controls import ANY, class_choices, given, keep, origin_choices, whole
 from app.details import cards
-from app.render import Node, empty, facts, h, job_bar, label_of, name_of, percent, picture, view
+from app.render import Node, empty, facts, h, label_of, name_of, percent, picture, view
 from app.session import EVERY, LATEST, QUICK, Session, clicked, polite, text_ids
 from ltg_core.errors import InputError
 from ltg_core.jobs import CancelToken, ProgressFn
@@ -21,7 +21,16 @@ ID = "curate"
 
 PAGE = 120
 # Named here because the registry itself brings torch, and the page should stand before that; a test compares the two.
-FORMATS = [("Folder of class folders (ImageFolder)", "imagefolder"), ("Parquet (Hugging Face)", "parquet")]
+FORMATS = [
+    ("ImageFolder: one folder a class; any training script reads it", "imagefolder"),
+    ("WebDataset: tar shards for large trainings that stream their data", "webdataset"),
+    ("Hugging Face: images with metadata.jsonl, for load_dataset", "huggingface"),
+    ("Parquet: tables with the images inside, for Hugging Face datasets", "parquet"),
+    ("CSV: images and one table, for a spreadsheet or pandas", "csv"),
+    ("JSONL: images and one line of JSON for each, for own scripts", "jsonl"),
+    ("COCO: one category for each image, for tools that read COCO", "coco"),
+    ("FiftyOne: data/ and labels.json, to open in FiftyOne", "fiftyone"),
+]
 _SHOW = [
     ("Any verdict", ANY),
     ("Undecided", "undecided"),
@@ -197,8 +206,7 @@ def decide(ctx: AppContext, action: str, ids: list[str]) -> str:
 def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace]) -> None:
     """Connect the events."""
     w = widgets[ID]
-    inputs = {*w.filters, w.page, w.focus}
-    page = [w.grid, w.count, w.page]
+    inputs, page = {*w.filters, w.page, w.focus}, [w.grid, w.count, w.page]
 
     @polite
     def refresh(values: dict[Any, Any]) -> dict[Any, Any]:
@@ -211,6 +219,16 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         return offered | show_page(
             ctx, w, {**values, **{box: update["value"] for box, update in offered.items()}}, values[w.page]
         )
+
+    w.tab.select(refresh, inputs, [w.origin, w.label, *page], **QUICK)
+    w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, inputs, [w.origin, w.label, *page]
+    _wire_pages(ctx, w, inputs, page)
+    _wire_verdicts(ctx, w, inputs, page)
+    _wire_export(ctx, session, w)
+
+
+def _wire_pages(ctx: AppContext, w: SimpleNamespace, inputs: set[Any], page: list[Any]) -> None:
+    """What is shown, and the sample in focus."""
 
     @polite
     def first(values: dict[Any, Any]) -> dict[Any, Any]:
@@ -230,21 +248,35 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         sample_id = str(data.get("id", ""))
         return {w.panel: panel(ctx, sample_id), w.focus: text_ids(data.get("ids")) or [sample_id]}
 
+    for box in w.filters:
+        box.input(first, inputs, page, api_name="curate", **QUICK)
+    w.previous.click(previous, inputs, page, **QUICK)
+    w.next.click(following, inputs, page, **QUICK)
+    w.grid.pick(pick, None, [w.panel, w.focus], **LATEST)
+
+
+def _wire_verdicts(ctx: AppContext, w: SimpleNamespace, inputs: set[Any], page: list[Any]) -> None:
+    """Keys, undo and redo, tags."""
+
+    def focused(values: dict[Any, Any]) -> dict[Any, Any]:
+        ids = text_ids(values[w.focus])
+        return {w.panel: panel(ctx, ids[0])} if ids else {}
+
     @polite
     def key(values: dict[Any, Any], event: gr.EventData) -> dict[Any, Any]:
         data = clicked(event)
         decide(ctx, str(data.get("action", "")), text_ids(data.get("ids")))
-        return show_page(ctx, w, values, values[w.page], str(data.get("focus", ""))) | _focused(values)
+        return show_page(ctx, w, values, values[w.page], str(data.get("focus", ""))) | focused(values)
 
     @polite
     def undo(values: dict[Any, Any]) -> dict[Any, Any]:
         gr.Info(decide(ctx, "undo", []), duration=3)
-        return show_page(ctx, w, values, values[w.page]) | _focused(values)
+        return show_page(ctx, w, values, values[w.page]) | focused(values)
 
     @polite
     def redo(values: dict[Any, Any]) -> dict[Any, Any]:
         gr.Info(decide(ctx, "redo", []), duration=3)
-        return show_page(ctx, w, values, values[w.page]) | _focused(values)
+        return show_page(ctx, w, values, values[w.page]) | focused(values)
 
     @polite
     def tag(text: str, ids: list[str]) -> Any:
@@ -257,22 +289,10 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         verdicts.tag(ctx.workspace, chosen, add=wanted)
         return {w.tags: "", w.panel: panel(ctx, chosen[0])}
 
-    def _focused(values: dict[Any, Any]) -> dict[Any, Any]:
-        ids = text_ids(values[w.focus])
-        return {w.panel: panel(ctx, ids[0])} if ids else {}
-
-    w.grid.pick(pick, None, [w.panel, w.focus], **LATEST)
     w.grid.decide(key, inputs, [*page, w.panel], concurrency_id="verdicts", **EVERY)
     w.undo.click(undo, inputs, [*page, w.panel], concurrency_id="verdicts", **EVERY)
     w.redo.click(redo, inputs, [*page, w.panel], concurrency_id="verdicts", **EVERY)
     w.tags.submit(tag, [w.tags, w.focus], [w.tags, w.panel], show_progress="hidden", api_name="tag")
-    for box in w.filters:
-        box.input(first, inputs, page, api_name="curate", **QUICK)
-    w.previous.click(previous, inputs, page, **QUICK)
-    w.next.click(following, inputs, page, **QUICK)
-    w.tab.select(refresh, inputs, [w.origin, w.label, *page], **QUICK)
-    w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, inputs, [w.origin, w.label, *page]
-    _wire_export(ctx, session, w)
 
 
 def _wire_export(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
@@ -290,15 +310,18 @@ def _wire_export(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
                 ctx.workspace, None, fmt, _place(ctx, fmt), on_progress=on_progress, cancel=cancel
             )
 
-        job = ctx.submit("export", "Exporting", work, lane="disk")
-        return {w.exported: view(job_bar(job, ctx.title(job))), w.export: gr.Button(interactive=False)}
+        job = ctx.submit("export", "Exporting", work)
+        return {
+            w.exported: view(ctx.bar(job)),
+            w.export: gr.Button(interactive=False),
+        }
 
     @polite
     def follow() -> Any:
         job = ctx.latest("export")
         if job is None:
             return gr.skip()
-        shown = exported(ctx, job.result) if job.state == "done" else job_bar(job, ctx.title(job))
+        shown = exported(ctx, job.result) if job.state == "done" else ctx.bar(job)
         return {w.exported: view(shown), w.export: gr.Button(interactive=job.ended)}
 
     @polite

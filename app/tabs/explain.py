@@ -13,7 +13,7 @@ import gradio as gr
 from app.components import View
 from app.context import AppContext
 from app.controls import words
-from app.render import Node, empty, h, job_bar, label_of, name_of, percent, view
+from app.render import Node, empty, h, label_of, name_of, percent, view
 from app.session import QUICK, Session, clicked, polite, text_ids
 from ltg_core.errors import InputError
 from ltg_core.jobs import CancelToken, Job, ProgressFn
@@ -60,29 +60,7 @@ def build(ctx: AppContext) -> SimpleNamespace:
 def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace]) -> None:
     """Connect the events."""
     w = widgets[ID]
-    inputs = {session.explained, w.target, w.methods, w.trust}
-
-    @polite
-    def start(values: dict[Any, Any]) -> Any:
-        job = submit(
-            ctx,
-            text_ids(values[session.explained]),
-            list(values[w.methods]),
-            values[w.target],
-            bool(values[w.trust]),
-        )
-        return {w.progress: view(job_bar(job, ctx.title(job))), w.start: gr.Button(interactive=False)}
-
-    @polite
-    def follow() -> Any:
-        job = ctx.latest("explain")
-        if job is None:
-            return gr.skip()
-        bar = job_bar(job, ctx.title(job)) if job.state != "done" else None
-        update: dict[Any, Any] = {w.progress: view(bar), w.start: gr.Button(interactive=job.ended)}
-        if job.state == "done":
-            update[w.results] = answers(ctx, job.result)
-        return update
+    _wire_job(ctx, session, w)
 
     @polite
     def show(ids: list[str]) -> Any:
@@ -114,14 +92,44 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
             return [one for one in text_ids(ids) if one != data.get("id")]
         return gr.skip()
 
-    w.start.click(start, inputs, [w.progress, w.start], api_name="explain", show_progress="hidden")
-    w.start_handler, w.start_inputs, w.start_outputs = start, inputs, [w.progress, w.start]
-    session.beats["explain"].change(follow, None, [w.progress, w.start, w.results], **QUICK)
     session.explained.change(show, session.explained, w.chosen, **QUICK)
-    w.chosen.act(act, session.explained, session.explained, **QUICK)
-    w.progress.act(act, session.explained, session.explained, **QUICK)
+    for part in (w.chosen, w.progress):
+        part.act(act, session.explained, session.explained, **QUICK)
     w.refresh, w.refresh_inputs = refresh, [w.target, session.explained]
     w.refresh_outputs = [w.target, w.chosen, w.results]
+
+
+def _wire_job(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
+    """Start and follow."""
+    inputs = {session.explained, w.target, w.methods, w.trust}
+
+    @polite
+    def start(values: dict[Any, Any]) -> Any:
+        job = submit(
+            ctx,
+            text_ids(values[session.explained]),
+            list(values[w.methods]),
+            values[w.target],
+            bool(values[w.trust]),
+        )
+        return {
+            w.progress: view(ctx.bar(job)),
+            w.start: gr.Button(interactive=False),
+        }
+
+    @polite
+    def follow() -> Any:
+        job = ctx.latest("explain")
+        if job is None:
+            return gr.skip()
+        bar = ctx.bar(job) if job.state != "done" else None
+        update: dict[Any, Any] = {w.progress: view(bar), w.start: gr.Button(interactive=job.ended)}
+        if job.state == "done":
+            update[w.results] = answers(ctx, job.result)
+        return update
+
+    w.start.click(start, inputs, [w.progress, w.start], api_name="explain", show_progress="hidden")
+    session.beats["explain"].change(follow, None, [w.progress, w.start, w.results], **QUICK)
 
 
 def questions(ctx: AppContext) -> list[tuple[str, str]]:
@@ -162,7 +170,7 @@ def submit(ctx: AppContext, ids: list[str], methods: list[str], target: str, tru
             cancel=cancel,
         )
 
-    return ctx.submit("explain", "Explaining", work, lane="explain")
+    return ctx.submit("explain", "Explaining", work)
 
 
 def _target(ctx: AppContext, ids: Sequence[str], target: str) -> str:

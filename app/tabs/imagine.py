@@ -11,7 +11,7 @@ import gradio as gr
 from app.components import View
 from app.context import AppContext
 from app.controls import ANY, control, controls, run_time, settings_from
-from app.render import data_url, empty, h, job_bar, view
+from app.render import data_url, empty, h, view
 from app.session import EVERY, QUICK, Session, clicked, polite, text_ids
 from app.triplets import results
 from ltg_core.errors import InputError
@@ -76,7 +76,6 @@ def build(ctx: AppContext) -> SimpleNamespace:
                 info=_ABOUT[_DEFAULT],
                 elem_id="imagine-preset",
             )
-            by_name = {spec.name: spec for spec in specs(Guidance)}
             w.number = gr.Slider(1, MOST, value=8, step=1, label="Images", elem_id="imagine-number")
             with gr.Row():
                 w.seed = gr.Number(
@@ -90,16 +89,7 @@ def build(ctx: AppContext) -> SimpleNamespace:
                     scale=3,
                 )
                 w.dice = gr.Button("New", size="sm", elem_classes="quiet", min_width=60, scale=1)
-            weight = control(by_name["weight"])
-            weight.label, weight.info, weight.maximum = "Strength", "Push along the gradient; 0 for none", 10
-            with gr.Accordion("All settings", open=False, elem_id="imagine-all"):
-                w.negative = gr.Textbox(
-                    label="Negative prompt", max_length=500, placeholder="what it should not show"
-                )
-                rest = {"signal": list(_SIGNALS)}
-                w.settings = {**controls(Guidance, choices=rest, without=("weight",)), "weight": weight}
-                for name, box in w.settings.items():
-                    box.elem_id = f"imagine-{name.replace('_', '-')}"
+            _settings(w)
             with gr.Row():
                 w.start = gr.Button("Imagine", variant="primary", elem_id="imagine-start")
                 w.cancel = gr.Button("Cancel", elem_id="imagine-cancel", interactive=False)
@@ -112,19 +102,53 @@ def build(ctx: AppContext) -> SimpleNamespace:
     return w
 
 
+def _settings(w: SimpleNamespace) -> None:
+    """The strength, and all the rest folded away."""
+    by_name = {spec.name: spec for spec in specs(Guidance)}
+    weight = control(by_name["weight"])
+    weight.label, weight.info, weight.maximum = "Strength", "Push along the gradient; 0 for none", 10
+    with gr.Accordion("All settings", open=False, elem_id="imagine-all"):
+        w.negative = gr.Textbox(
+            label="Negative prompt", max_length=500, placeholder="what it should not show"
+        )
+        rest = {"signal": list(_SIGNALS)}
+        w.settings = {**controls(Guidance, choices=rest, without=("weight",)), "weight": weight}
+        for name, box in w.settings.items():
+            box.elem_id = f"imagine-{name.replace('_', '-')}"
+
+
 def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace]) -> None:
     """Connect the events."""
     w = widgets[ID]
-    inputs = {
-        w.label,
-        w.prompt,
-        w.preset,
-        w.number,
-        w.seed,
-        w.negative,
-        session.sources,
-        *w.settings.values(),
-    }
+    _wire_job(ctx, session, w)
+    _wire_controls(ctx, session, w)
+    _wire_results(ctx, session, w)
+
+    @polite
+    def refresh(values: dict[Any, Any]) -> dict[Any, Any]:
+        names = ctx.workspace.label_names()
+        label = values[w.label] if values[w.label] in names else ANY
+        offered = [("All classes in turn", ANY), *[(n, n) for n in names]]
+        update: dict[Any, Any] = {w.label: gr.Dropdown(offered, value=label)}
+        runs, job, shown = run_choices(ctx), ctx.latest("generate"), values[session.run]
+        if job is not None and not job.ended:
+            return update
+        if runs and not shown:
+            return update | show_run(ctx, w, runs[0][1]) | {session.run: runs[0][1]}
+        update[w.runs] = gr.Dropdown(runs, visible=bool(runs))
+        if not runs:
+            update[w.results] = view(_invitation(ctx))
+        return update
+
+    w.refresh, w.refresh_inputs = refresh, {w.label, session.run}
+    w.refresh_outputs = [w.label, w.runs, w.results, session.run]
+
+
+def _wire_job(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
+    """Start, follow, cancel."""
+    plain = {w.label, w.prompt, w.preset, w.number, w.seed, w.negative}
+    inputs = {*plain, session.sources, *w.settings.values()}
+    outputs = [w.progress, w.start, w.cancel, w.results, w.runs, session.run]
 
     @polite
     def start(values: dict[Any, Any]) -> Any:
@@ -154,21 +178,13 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
             ctx.jobs.cancel(job.id)
         return {w.cancel: gr.Button("Stopping …", interactive=False)}
 
-    @polite
-    def refresh(values: dict[Any, Any]) -> dict[Any, Any]:
-        names = ctx.workspace.label_names()
-        label = values[w.label] if values[w.label] in names else ANY
-        offered = [("All classes in turn", ANY), *[(n, n) for n in names]]
-        update: dict[Any, Any] = {w.label: gr.Dropdown(offered, value=label)}
-        runs, job, shown = run_choices(ctx), ctx.latest("generate"), values[session.run]
-        if job is not None and not job.ended:
-            return update
-        if runs and not shown:
-            return update | show_run(ctx, w, runs[0][1]) | {session.run: runs[0][1]}
-        update[w.runs] = gr.Dropdown(runs, visible=bool(runs))
-        if not runs:
-            update[w.results] = view(_invitation(ctx))
-        return update
+    w.start.click(start, inputs, outputs, api_name="imagine", show_progress="hidden")
+    session.beats["generate"].change(follow, session.run, outputs, **QUICK)
+    w.cancel.click(cancel, None, w.cancel, api_name="cancel_imagine", **QUICK)
+
+
+def _wire_controls(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
+    """What one control fills in for others."""
 
     @polite
     def fill_prompt(label: str) -> Any:
@@ -179,6 +195,15 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         chosen = PRESETS[preset].to_dict()
         update: dict[Any, Any] = {widget: chosen[name] for name, widget in w.settings.items()}
         return update | {w.preset: gr.update(info=_ABOUT.get(preset, ""))}
+
+    w.label.input(fill_prompt, w.label, w.prompt, **QUICK)
+    w.preset.change(fill_settings, w.preset, [w.preset, *w.settings.values()], **QUICK)
+    w.dice.click(lambda: random.randrange(2**31), None, w.seed, **QUICK)
+    session.sources.change(lambda ids: sources_view(ctx, text_ids(ids)), session.sources, w.source, **QUICK)
+
+
+def _wire_results(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
+    """Which run is shown, and verdicts on its images."""
 
     @polite
     def choose_run(run: str) -> Any:
@@ -199,29 +224,9 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
             return {session.sources: [], w.source: view(), w.preset: _DEFAULT}
         return gr.skip()
 
-    w.start.click(
-        start,
-        inputs,
-        [w.progress, w.start, w.cancel, w.results, w.runs, session.run],
-        api_name="imagine",
-        show_progress="hidden",
-    )
-    session.beats["generate"].change(
-        follow, session.run, [w.progress, w.start, w.cancel, w.results, w.runs, session.run], **QUICK
-    )
-    w.cancel.click(cancel, None, w.cancel, api_name="cancel_imagine", **QUICK)
-    w.label.input(fill_prompt, w.label, w.prompt, **QUICK)
-    w.preset.change(fill_settings, w.preset, [w.preset, *w.settings.values()], **QUICK)
-    w.dice.click(lambda: random.randrange(2**31), None, w.seed, **QUICK)
     w.runs.input(choose_run, w.runs, [w.results, w.runs, session.run], **QUICK)
     for part in (w.results, w.source, w.progress):
         part.act(act, session.run, [w.results, session.sources, w.source, w.preset], **EVERY)
-    session.sources.change(lambda ids: sources_view(ctx, text_ids(ids)), session.sources, w.source, **QUICK)
-    w.refresh, w.refresh_inputs, w.refresh_outputs = (
-        refresh,
-        {w.label, session.run},
-        [w.label, w.runs, w.results, session.run],
-    )
 
 
 def submit(ctx: AppContext, w: SimpleNamespace, values: dict[Any, Any], sources: list[str]) -> Job:
@@ -287,11 +292,7 @@ def following(ctx: AppContext, job: Job, w: SimpleNamespace) -> dict[Any, Any]:
         shown = h(
             "div.previews", *[h("img", src=data_url(image), alt="preview") for image in list(previews)[:MOST]]
         )
-    node = (
-        job_bar(job, ctx.title(job), cancel=False)
-        if not job.ended or job.state in ("failed", "cancelled")
-        else None
-    )
+    node = ctx.bar(job, cancel=False) if not job.ended or job.state in ("failed", "cancelled") else None
     return {
         w.progress: view(node, shown),
         w.start: gr.Button(interactive=job.ended),

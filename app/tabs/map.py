@@ -13,7 +13,7 @@ from app.components import Grid, PlotMap, View
 from app.context import AppContext
 from app.controls import controls, keep, settings_from, signal_choices, words
 from app.details import cards, sample_panel
-from app.render import h, job_bar, label_of, name_of, percent, view
+from app.render import h, label_of, name_of, percent, view
 from app.session import LATEST, QUICK, Session, clicked, polite, text_ids
 from ltg_core.errors import LtgError
 from ltg_core.jobs import CancelToken, ProgressFn
@@ -168,6 +168,30 @@ def _note(ctx: AppContext) -> dict[str, Any]:
 def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace]) -> None:
     """Connect the events."""
     w = widgets[ID]
+    _wire_job(ctx, session, w)
+    _wire_selection(ctx, session, w)
+
+    @polite
+    def recolour(colour: str) -> Any:
+        value = points(ctx, colour)
+        button = gr.Button(
+            "Draw again" if value["ids"] else "Draw the map",
+            variant="secondary" if value["ids"] else "primary",
+        )
+        return {w.plot: gr.update(value=value), w.note: _note(ctx), w.draw: button}
+
+    @polite
+    def refresh(colour: str) -> Any:
+        offered = [*_COLOURS, *signal_choices(ctx)]
+        colour = keep(colour, offered, "class")
+        return {w.colour: gr.Dropdown(offered, value=colour)} | recolour(colour)
+
+    w.colour.input(recolour, w.colour, [w.plot, w.note, w.draw], **QUICK)
+    w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, w.colour, [w.colour, w.plot, w.note, w.draw]
+
+
+def _wire_job(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
+    """Draw, follow, cancel."""
 
     @polite
     def draw(values: dict[Any, Any]) -> Any:
@@ -186,31 +210,32 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
                 ctx.workspace, classifier, settings, on_progress=on_progress, cancel=cancel
             )
 
-        job = ctx.submit("map", "Drawing the map", work, lane="map")
-        return {w.progress: view(job_bar(job, ctx.title(job))), w.draw: gr.Button(interactive=False)}
+        job = ctx.submit("map", "Drawing the map", work)
+        return {
+            w.progress: view(ctx.bar(job)),
+            w.draw: gr.Button(interactive=False),
+        }
 
     @polite
     def follow(colour: str) -> Any:
         job = ctx.latest("map")
         if job is None:
             return gr.skip()
-        shown = job_bar(job, ctx.title(job)) if job.state != "done" else None
+        shown = ctx.bar(job) if job.state != "done" else None
         return {w.progress: view(shown), w.draw: gr.Button(interactive=job.ended)}
 
     @polite
-    def recolour(colour: str) -> Any:
-        value = points(ctx, colour)
-        button = gr.Button(
-            "Draw again" if value["ids"] else "Draw the map",
-            variant="secondary" if value["ids"] else "primary",
-        )
-        return {w.plot: gr.update(value=value), w.note: _note(ctx), w.draw: button}
+    def cancel(event: gr.EventData) -> Any:
+        ctx.jobs.cancel(str(clicked(event).get("job")))
 
-    @polite
-    def refresh(colour: str) -> Any:
-        offered = [*_COLOURS, *signal_choices(ctx)]
-        colour = keep(colour, offered, "class")
-        return {w.colour: gr.Dropdown(offered, value=colour)} | recolour(colour)
+    w.draw.click(draw, set(w.settings.values()), [w.progress, w.draw], api_name="map", show_progress="hidden")
+    session.beats["map"].change(follow, w.colour, [w.progress, w.draw], **QUICK)
+    w.progress.act(cancel, None, None, **QUICK)
+
+
+def _wire_selection(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
+    """Lasso to gallery, gallery to ring, a point to its neighbours."""
+    w.focus_outputs = [w.chosen, w.gallery, w.plot, w.panel, session.sample]
 
     @polite
     def lasso(event: gr.EventData) -> Any:
@@ -231,19 +256,9 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
             session.sample: sample_id,
         }
 
-    @polite
-    def cancel(event: gr.EventData) -> Any:
-        ctx.jobs.cancel(str(clicked(event).get("job")))
-
-    w.draw.click(draw, set(w.settings.values()), [w.progress, w.draw], api_name="map", show_progress="hidden")
-    session.beats["map"].change(follow, w.colour, [w.progress, w.draw], **QUICK)
-    w.progress.act(cancel, None, None, **QUICK)
-    w.colour.input(recolour, w.colour, [w.plot, w.note, w.draw], **QUICK)
     w.plot.lasso(lasso, None, [w.chosen, w.gallery, w.plot, w.lasso], api_name="lasso", **LATEST)
-    w.plot.point(point, None, [w.chosen, w.gallery, w.plot, w.panel, session.sample], **LATEST)
+    w.plot.point(point, None, w.focus_outputs, **LATEST)
     w.gallery.pick(pick, None, [w.plot, w.panel, session.sample], **LATEST)
-    w.focus_outputs = [w.chosen, w.gallery, w.plot, w.panel, session.sample]
-    w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, w.colour, [w.colour, w.plot, w.note, w.draw]
 
 
 def select(ctx: AppContext, w: SimpleNamespace, ids: list[str]) -> dict[Any, Any]:

@@ -11,7 +11,7 @@ import gradio as gr
 from app.components import View
 from app.context import AppContext
 from app.details import accuracy
-from app.render import Node, empty, facts, h, job_bar, percent, view
+from app.render import Node, empty, facts, h, percent, view
 from app.session import QUICK, Session, clicked, polite
 from app.settings import labels_from_text
 from ltg_core.errors import InputError
@@ -22,6 +22,12 @@ ID = "setup"
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt")
 _DATA = (".zip", ".parquet", ".csv", ".jsonl")
+_HOLDOUTS = [
+    ("Nothing", ""),
+    ("20 % for validation", "0.2"),
+    ("10 % for validation, 10 % for test", "0.1,0.1"),
+    ("20 % for validation, 20 % for test", "0.2,0.2"),
+]
 _SPLITS = [("As the data says", ""), ("Train", "train"), ("Validation", "val"), ("Test", "test")]
 
 
@@ -31,29 +37,7 @@ def build(ctx: AppContext) -> SimpleNamespace:
     w.progress = View(elem_id="setup-progress")
     with gr.Row(elem_classes="boxes"):
         with gr.Column(elem_classes="box"):
-            w.classifier_now = View(elem_id="setup-classifier-now")
-            w.weights = gr.File(
-                label="Weights, and a JSON card if there is one",
-                file_count="multiple",
-                file_types=[*_WEIGHTS, ".json"],
-                elem_id="setup-weights",
-                height=150,
-            )
-            w.arch = gr.Textbox(
-                label="Architecture",
-                placeholder="resnet20_cifar, timm:resnet18, torchvision:resnet50 …; empty with a card",
-                max_length=120,
-                elem_id="setup-arch",
-            )
-            w.labels = gr.Textbox(
-                label="Class names, in the order of the outputs",
-                lines=3,
-                max_lines=8,
-                max_length=400_000,
-                placeholder="one a line, or a JSON list; empty to take the data's",
-                elem_id="setup-labels",
-            )
-            w.use = gr.Button("Use this classifier", variant="primary", elem_id="setup-use")
+            _classifier_box(w)
         with gr.Column(elem_classes="box"):
             w.data_now = View(elem_id="setup-data-now")
             w.file = gr.File(
@@ -70,6 +54,18 @@ def build(ctx: AppContext) -> SimpleNamespace:
                 elem_id="setup-path",
             )
             w.split = gr.Dropdown(_SPLITS, value="", label="Split", elem_id="setup-split")
+            w.holdout = gr.Dropdown(
+                _HOLDOUTS,
+                value="",
+                label="Hold out, where the data has no such split",
+                elem_id="setup-holdout",
+            )
+            w.group = gr.Textbox(
+                label="and keep together what has the same value in this column",
+                placeholder="such as track; empty: every image alone",
+                max_length=200,
+                elem_id="setup-group",
+            )
             w.load = gr.Button("Import", variant="primary", elem_id="setup-import")
         with gr.Column(elem_classes="box"):
             w.generator_now = View(elem_id="setup-generator-now")
@@ -92,58 +88,53 @@ def build(ctx: AppContext) -> SimpleNamespace:
     return w
 
 
+def _classifier_box(w: SimpleNamespace) -> None:
+    w.classifier_now = View(elem_id="setup-classifier-now")
+    w.weights = gr.File(
+        label="Weights, and a JSON card if there is one",
+        file_count="multiple",
+        file_types=[*_WEIGHTS, ".json"],
+        elem_id="setup-weights",
+        height=150,
+    )
+    w.arch = gr.Textbox(
+        label="Architecture",
+        placeholder="resnet20_cifar, timm:resnet18, torchvision:resnet50 …; empty with a card",
+        max_length=120,
+        elem_id="setup-arch",
+    )
+    w.labels = gr.Textbox(
+        label="Class names, in the order of the outputs",
+        lines=3,
+        max_lines=8,
+        max_length=400_000,
+        placeholder="one a line, or a JSON list; empty to take the data's",
+        elem_id="setup-labels",
+    )
+    w.use = gr.Button("Use this classifier", variant="primary", elem_id="setup-use")
+
+
 def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace]) -> None:
     """Connect the events."""
     w = widgets[ID]
+    _wire_generator_and_head(ctx, w)
     shown = [w.classifier_now, w.data_now, w.generator_now, w.check, w.head_now]
     buttons = [w.use, w.load, w.use_generator, w.fit]
 
-    def started(job: Job) -> dict[Any, Any]:
-        return {
-            w.progress: view(job_bar(job, ctx.title(job))),
-            **{button: gr.Button(interactive=False) for button in buttons},
-        }
-
     @polite
     def use(files: list[str] | None, arch: str, labels: str) -> Any:
-        return started(use_classifier(ctx, files or [], arch, labels))
+        return _started(ctx, w, use_classifier(ctx, files or [], arch, labels))
 
     @polite
-    def load(file: str | None, path: str, split: str) -> Any:
-        return started(import_data(ctx, file, path, split))
-
-    @polite
-    def use_generator(folder: str) -> Any:
-        place = _local_path(ctx, folder)
-
-        def work(on_progress: ProgressFn, cancel: CancelToken) -> Any:
-            from ltg_core import workflows
-
-            on_progress(Progress(0, 1, "loading the generator"))
-            workflows.use_generator(ctx.workspace, place)
-
-        return started(ctx.submit("setup", "Loading the generator", work))
-
-    @polite
-    def fit() -> Any:
-        classifier = ctx.need_classifier()
-
-        def work(on_progress: ProgressFn, cancel: CancelToken) -> Any:
-            from ltg_core import workflows
-            from ltg_core.signals.head import HeadSettings
-
-            return workflows.fit_head(
-                ctx.workspace, classifier, HeadSettings(), on_progress=on_progress, cancel=cancel
-            )
-
-        return started(ctx.submit("setup", "Fitting the epistemic head", work))
+    def load(file: str | None, path: str, split: str, holdout: str, group: str) -> Any:
+        return _started(ctx, w, import_data(ctx, file, path, split, holdout, group))
 
     @polite
     def follow() -> Any:
         job = ctx.latest("setup")
         if job is None:
             return gr.skip()
-        bar = job_bar(job, ctx.title(job)) if job.state != "done" else outcome(job, ctx.title(job))
+        bar = ctx.bar(job) if job.state != "done" else outcome(job, ctx.title(job))
         return {w.progress: view(bar), **{button: gr.Button(interactive=job.ended) for button in buttons}}
 
     @polite
@@ -158,12 +149,54 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     w.use.click(
         use, [w.weights, w.arch, w.labels], [w.progress, *buttons], api_name="use_classifier", **quiet
     )
-    w.load.click(load, [w.file, w.path, w.split], [w.progress, *buttons], api_name="import_data", **quiet)
-    w.use_generator.click(use_generator, w.folder, [w.progress, *buttons], api_name="use_generator", **quiet)
-    w.fit.click(fit, None, [w.progress, *buttons], api_name="fit_head", **quiet)
+    data = [w.file, w.path, w.split, w.holdout, w.group]
+    w.load.click(load, data, [w.progress, *buttons], api_name="import_data", **quiet)
     session.beats["setup"].change(follow, None, [w.progress, *buttons], **QUICK)
     w.progress.act(act, None, None, **QUICK)
     w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, None, shown
+
+
+def _started(ctx: AppContext, w: SimpleNamespace, job: Job) -> dict[Any, Any]:
+    """The job's bar; no other can be started meanwhile."""
+    buttons = [w.use, w.load, w.use_generator, w.fit]
+    return {
+        w.progress: view(ctx.bar(job)),
+        **{button: gr.Button(interactive=False) for button in buttons},
+    }
+
+
+def _wire_generator_and_head(ctx: AppContext, w: SimpleNamespace) -> None:
+    """What needs a job and no upload."""
+    outputs = [w.progress, w.use, w.load, w.use_generator, w.fit]
+
+    @polite
+    def use_generator(folder: str) -> Any:
+        place = _local_path(ctx, folder)
+
+        def work(on_progress: ProgressFn, cancel: CancelToken) -> Any:
+            from ltg_core import workflows
+
+            on_progress(Progress(0, 1, "loading the generator"))
+            workflows.use_generator(ctx.workspace, place)
+
+        return _started(ctx, w, ctx.submit("setup", "Loading the generator", work))
+
+    @polite
+    def fit() -> Any:
+        classifier = ctx.need_classifier()
+
+        def work(on_progress: ProgressFn, cancel: CancelToken) -> Any:
+            from ltg_core import workflows
+            from ltg_core.signals.head import HeadSettings
+
+            return workflows.fit_head(
+                ctx.workspace, classifier, HeadSettings(), on_progress=on_progress, cancel=cancel
+            )
+
+        return _started(ctx, w, ctx.submit("setup", "Fitting the epistemic head", work))
+
+    w.use_generator.click(use_generator, w.folder, outputs, api_name="use_generator", show_progress="hidden")
+    w.fit.click(fit, None, outputs, api_name="fit_head", show_progress="hidden")
 
 
 def use_classifier(ctx: AppContext, files: list[str], arch: str, labels: str) -> Job:
@@ -202,7 +235,9 @@ def _with_card(ctx: AppContext, weights: Path, cards: list[Path]) -> Path:
     return weights
 
 
-def import_data(ctx: AppContext, file: str | None, path: str, split: str) -> Job:
+def import_data(
+    ctx: AppContext, file: str | None, path: str, split: str, holdout: str = "", group: str = ""
+) -> Job:
     """Import an upload or a path, then score what is new."""
     if file is None and not (path or "").strip():
         raise InputError("choose a file to upload, or give a path")
@@ -212,7 +247,13 @@ def import_data(ctx: AppContext, file: str | None, path: str, split: str) -> Job
         from ltg_core import workflows
 
         report = workflows.import_data(
-            ctx.workspace, place, split=split or None, on_progress=on_progress, cancel=cancel
+            ctx.workspace,
+            place,
+            split=split or None,
+            holdout=[float(share) for share in holdout.split(",")] if holdout else None,
+            group=(group or "").strip(),
+            on_progress=on_progress,
+            cancel=cancel,
         )
         ctx.changed()
         classifier = ctx.classifier()
@@ -297,12 +338,15 @@ def _data(ctx: AppContext) -> Node:
 
 def _mapping(ctx: AppContext) -> Node | None:
     from ltg_core import workflows
+    from ltg_core.data.classes import read_as_text
 
     find = getattr(workflows, "label_mapping", None)
     if find is None or ctx.classifier() is None:
         return None
     found = find(ctx.workspace)
-    return h("p.warn" if found["unknown"] else "p.soft", found["text"])
+    note = read_as_text(found["read_as"])
+    text = f"{found['text']} {note[:1].upper()}{note[1:]}." if note else found["text"]
+    return h("p.warn" if found["unknown"] else "p.soft", text)
 
 
 def _generator(ctx: AppContext) -> Node:

@@ -89,6 +89,16 @@ def configure_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="folder, .zip, .parquet, .csv or .jsonl")
     parser.add_argument("--split", help="split of images for which the data names none")
     parser.add_argument("--limit", type=int, help="at most so many, spread over splits and classes")
+    parser.add_argument(
+        "--holdout",
+        metavar="VAL[,TEST]",
+        type=_shares,
+        help="share that goes to val, or shares for val and test, where the data has no splits or only train",
+    )
+    parser.add_argument(
+        "--group", default="", metavar="COLUMN", help="metadata column whose values --holdout does not divide"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of --holdout")
     parser.set_defaults(command=_import)
 
 
@@ -101,6 +111,9 @@ def _import(args: argparse.Namespace, console: Console) -> Answer:
             args.path,
             split=args.split,
             limit=args.limit,
+            holdout=args.holdout,
+            group=args.group,
+            seed=args.seed,
             on_progress=console.progress,
             cancel=console.cancel,
         )
@@ -113,6 +126,13 @@ def _import(args: argparse.Namespace, console: Console) -> Answer:
         if ws.get_state("classifier"):
             lines.append(mapping["text"])
         return dataclasses.asdict(report) | {"mapping": mapping}, "\n".join(lines)
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; give 0.2, or 0.1,0.2") from None
 
 
 def configure_use(parser: argparse.ArgumentParser) -> None:

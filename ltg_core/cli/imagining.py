@@ -266,6 +266,14 @@ def configure_export(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder to make; in the workspace if absent")
     parser.add_argument("--zip", action="store_true", help="pack it into a zip file too")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an earlier export (and its zip file)"
+    )
+    parser.add_argument(
+        "--held-out",
+        action="store_true",
+        help="also export validation and test samples and what was made from them, each as its own split",
+    )
     add_filter(parser)
     for name, cls in EXPORTERS.items():
         add_params(parser, cls, prefix=f"{name}_", title=f"settings of {name}")
@@ -278,6 +286,8 @@ def _export(args: argparse.Namespace, console: Console) -> Answer:
 
     filters = (args.split, args.label, args.run, args.role, args.by_verdict, args.tag, args.text)
     named = bool(args.ids) or args.errors or args.believed or any(filters)
+    if args.zip and args.out and not args.overwrite and args.out.with_name(args.out.name + ".zip").exists():
+        raise InputError(f"'{args.out}.zip' exists; remove it, or give --overwrite")
     with opened(args) as ws:
         exporter = params_from(args, EXPORTERS[args.format], prefix=f"{args.format}_")
         run, report = workflows.export(
@@ -285,14 +295,19 @@ def _export(args: argparse.Namespace, console: Console) -> Answer:
             chosen(args, ws) if named else None,
             exporter,
             args.out,
+            held_out=args.held_out,
+            overwrite=args.overwrite,
             on_progress=console.progress,
             cancel=console.cancel,
         )
     lines = [f"{report.n:,} samples in '{report.path}'."]
+    lines += [
+        f"  {number:,} in '{split}'" for split, number in report.splits.items() if len(report.splits) > 1
+    ]
     lines += [f"  {number:,} left out: {reason}" for reason, number in run.result["reasons"].items()]
     data = {"run": run.id, **run.result}
     if args.zip:
-        data["zip"] = str(zip_export(report.path))
+        data["zip"] = str(zip_export(report.path, overwrite=args.overwrite))
         lines.append(f"Packed into '{data['zip']}'.")
     return data, "\n".join(lines)
 

@@ -99,10 +99,11 @@ def _check(args: argparse.Namespace, console: Console) -> Answer:
     with opened(args) as ws:
         classifier = workflows.active_classifier(ws)
         found = workflows.check_classifier(ws, classifier, args.split)
+        alone = ""
         try:
             signals = workflows.discovery(ws, classifier, args.split)
-        except DatasetError:  # no held-out split: the accuracy stands alone
-            signals = []
+        except DatasetError as error:  # no held-out split: the accuracy stands alone
+            signals, alone = [], f"Not measured, which signal finds the errors: {error}."
     lines = [
         f"Accuracy {found['accuracy']:.2%} on {found['n']:,} labelled real samples"
         + (f" of the split {args.split!r}" if args.split else "")
@@ -120,6 +121,8 @@ def _check(args: argparse.Namespace, console: Console) -> Answer:
     lines += ["", table(rows, ["class", "samples", "accuracy"])]
     if args.confusion:
         lines += ["", _confusions(found["confusion"], classifier)]
+    if alone:
+        lines += ["", alone]
     if signals:
         first = signals[0]
         what = f"{first['n_errors']:,} errors among {first['n']:,} samples of the split {first['split']!r}"
@@ -227,7 +230,10 @@ def _curate(args: argparse.Namespace, console: Console) -> Answer:
     with opened(args) as ws:
         if args.undo or args.redo:
             done = verdicts.undo(ws) if args.undo else verdicts.redo(ws)
-            return {"done": done}, done or "There is nothing to take back or to repeat."
+            what = "Taken back" if args.undo else "Repeated"
+            return {
+                "done": done
+            }, f"{what}: {done}." if done else "There is nothing to take back or to repeat."
         ids = chosen(args, ws)
         if args.verdict:
             done = verdicts.set_verdict(ws, ids, args.verdict)

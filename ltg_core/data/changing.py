@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ltg_core.data import reading
+from ltg_core.data.classes import match_names
 from ltg_core.data.database import Database
 from ltg_core.data.images import content_hash
 from ltg_core.data.records import BELIEFS, REAL, NewSample, StoredImage
@@ -56,11 +57,14 @@ def merge_meta(database: Database, values: Mapping[str, Mapping[str, Any]]) -> N
         _add_columns(database, values.values())
 
 
-def set_label_names(database: Database, names: Sequence[str]) -> None:
-    """Give every sample with a label name the index of that name, or none."""
+def set_label_names(database: Database, names: Sequence[str]) -> dict[str, str]:
+    """Give every sample with a label name the index of that name, or none; ``Workspace.set_label_names`` says more."""
     if len(set(names)) != len(names):
         raise InputError("two classes have the same name")
     with database.write() as connection:
+        rows = database.rows("SELECT DISTINCT label_name FROM samples WHERE label_name IS NOT NULL")
+        read_as = match_names([row[0] for row in rows], names).read_as
+        _rename_labels(database, read_as)
         connection.execute("CREATE TEMP TABLE numbered (name TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
         connection.executemany("INSERT INTO numbered VALUES (?, ?)", [(n, i) for i, n in enumerate(names)])
         number = "(SELECT number FROM numbered WHERE name = label_name)"
@@ -69,6 +73,20 @@ def set_label_names(database: Database, names: Sequence[str]) -> None:
         )
         connection.execute("DROP TABLE numbered")
         put_state(database, "label_names", list(names))
+    return read_as
+
+
+def _rename_labels(database: Database, read_as: Mapping[str, str]) -> None:
+    """Label names in the classifier's spelling; what the data said stays in the metadata."""
+    if not read_as:
+        return
+    first = "coalesce(json_extract(meta, '$.given_label'), label_name)"
+    with database.write() as connection:
+        connection.executemany(
+            f"UPDATE samples SET meta = json_set(meta, '$.given_label', {first}), label_name = ? WHERE label_name = ?",
+            [(label, name) for name, label in read_as.items()],
+        )
+        _add_columns(database, [{"given_label": ""}])
 
 
 def set_scores(

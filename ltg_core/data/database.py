@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import sqlite3
 import threading
 import weakref
@@ -110,9 +111,15 @@ CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
+_NO_SPACE = re.compile(
+    rf"\(os error ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\)|PytorchStreamWriter|inline_container.*unexpected pos"
+)
+"""How safetensors (Rust) and torch (C++), which raise errors of their own, tell of a write that found no room."""
+
+
 @contextlib.contextmanager
 def explained(folder: Path, what: str = "workspace") -> Iterator[None]:
-    """Turn what the disk and SQLite say into words.
+    """Turn what the disk, SQLite and the writers of torch and safetensors say into words.
 
     Args:
         folder: Where the work happens.
@@ -125,7 +132,7 @@ def explained(folder: Path, what: str = "workspace") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise WorkspaceError(_full(folder, what)) from error
         raise WorkspaceError(f"the {what} '{folder}' cannot be used: {error.strerror or error}") from error
     except sqlite3.DatabaseError as error:
@@ -139,12 +146,16 @@ def explained(folder: Path, what: str = "workspace") -> Iterator[None]:
         elif "not a database" in text or "malformed" in text:
             text = f"its database is damaged ({text}); restore it from a copy"
         raise WorkspaceError(f"the {what} '{folder}': {text}") from error
+    except Exception as error:
+        if not _NO_SPACE.search(str(error)):
+            raise
+        raise WorkspaceError(_full(folder, what)) from error
 
 
 def _full(folder: Path, what: str) -> str:
     return (
-        f"the disk that holds the {what} '{folder}' is full; free some space and repeat this step. "
-        "Nothing of it was half-written, and everything before it is kept"
+        f"the disk that holds the {what} '{folder}' is full, or takes no file of this size; free some "
+        "space and repeat this step. Nothing of it was half-written, and everything before it is kept"
     )
 
 

@@ -7,9 +7,10 @@ import dataclasses
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ltg_core.data.classes import checked_match, class_names, read_as_text
 from ltg_core.data.records import REAL, NewSample, Run
 from ltg_core.data.sources import FolderTree, ImageFolder, Key, Row, Source, ZipTree, canonical_split, closing
 from ltg_core.data.tables import Lines, Parquet
@@ -18,7 +19,6 @@ from ltg_core.errors import Cancelled, DatasetError, InputError, WorkspaceError
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 
 _BATCH = 256
-_MAX_CLASSES = 100_000
 _PLACEHOLDER = re.compile(r"(class[ _]?)?\d+")
 _LINES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _METADATA = ("metadata.csv", "metadata.jsonl")
@@ -37,6 +37,8 @@ class ImportReport:
         unknown_labels: Classes that are not among the given names, with their number of images; those samples
             are kept without a label, and ``meta["given_label"]`` says what the data set calls them.
         splits: Added and present samples by split.
+        read_as: Class names of the data that were taken for the given ones in another spelling.
+        held_out: In words, what a hold-out did with them.
     """
 
     added: int
@@ -46,6 +48,8 @@ class ImportReport:
     run_id: str
     unknown_labels: dict[str, int]
     splits: dict[str, int]
+    read_as: dict[str, str] = dataclasses.field(default_factory=dict)
+    held_out: str = ""
 
     def summary(self) -> str:
         """One or two sentences for a page or a terminal."""
@@ -56,6 +60,11 @@ class ImportReport:
             text += f", {len(self.skipped):,} could not be used"
         if self.unknown_labels:
             text += f". {sum(self.unknown_labels.values()):,} images have a class without a number"
+        if self.read_as:
+            note = read_as_text(self.read_as)
+            text += f". {note[0].upper()}{note[1:]}"
+        if self.held_out:
+            text += f". {self.held_out}"
         return text + "."
 
 
@@ -78,7 +87,8 @@ def import_dataset(
             ``class_name``, ``split`` and ``caption``; all other columns become metadata. A folder of Parquet
             files is one data set.
         split: The split of images for which the data set names none.
-        label_names: Classes in the classifier's order. Without them: the order that the workspace already
+        label_names: Classes in the classifier's order; names of the data in another spelling are taken for them
+            (``classes.match_names``). Without them: the order that the workspace already
             has, else the pairs of ``label`` and ``class_name``, else the names in alphabetical order.
         limit: At most so many images, spread evenly over splits and classes, the first ones of each.
         on_progress: Told about every few images.
@@ -89,22 +99,32 @@ def import_dataset(
         what is missing.
 
     Raises:
-        DatasetError: Nothing usable is there, or a zip file is hostile.
+        DatasetError: Nothing usable is there, a zip file is hostile, or it cannot be told which of the given classes
+            is meant.
         Cancelled: The user stopped it.
         WorkspaceError: The disk is full.
     """
     path = Path(path).expanduser()
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; give at least 1, or leave it out")
-    with closing(_open(path)) as source:
+    with closing(open_source(path)) as source:
         keys = source.keys()
         if not keys:
             raise DatasetError(f"'{path.name}' has no rows")
-        names = _class_names(keys, label_names, ws.label_names(), source.declared)
+        names = class_names(keys, label_names, ws.label_names(), source.declared)
+        found = {key.class_name for key in keys if key.class_name is not None}
+        read_as = {} if label_names is None else checked_match(found, names, path.name)
         settings = {"path": str(path), "split": split, "label_names": names, "limit": limit}
         run = ws.start_run("import", settings)
         work = _Import(
-            ws, source, keys, names, canonical_split(split or ""), on_progress, cancel or CancelToken()
+            ws,
+            source,
+            keys,
+            names,
+            canonical_split(split or ""),
+            on_progress,
+            cancel or CancelToken(),
+            read_as,
         )
         return _recorded(ws, run, work, limit)
 
@@ -113,8 +133,8 @@ def _recorded(ws: Workspace, run: Run, work: _Import, limit: int | None) -> Impo
     """Do the work and write down how it ended."""
     try:
         if work.names and work.names != ws.get_state("label_names"):
-            ws.set_label_names(work.names)
-        work.do(_spread(work.keys, limit))
+            work.read_as |= ws.set_label_names(work.names)
+        work.do(spread(work.keys, limit))
         report = work.report(run.id)
         if not report.added + report.present:
             first = "; ".join(f"{name}: {reason}" for name, reason in report.skipped[:3])
@@ -140,9 +160,10 @@ class _Import:
         split: str,
         on_progress: ProgressFn,
         cancel: CancelToken,
+        read_as: Mapping[str, str],
     ) -> None:
         self.ws, self.source, self.keys, self.names, self.split = ws, source, keys, list(names), split
-        self.on_progress, self.cancel = on_progress, cancel
+        self.on_progress, self.cancel, self.read_as = on_progress, cancel, dict(read_as)
         self.added = self.present = 0
         self.skipped: list[tuple[str, str]] = []
         self.unknown: Counter[str] = Counter()
@@ -181,6 +202,7 @@ class _Import:
             run_id=run_id,
             unknown_labels=dict(self.unknown),
             splits=dict(self.splits),
+            read_as=self.read_as,
         )
 
     def result(self) -> dict[str, object]:
@@ -192,6 +214,7 @@ class _Import:
             "first_skipped": self.skipped[:100],
             "unknown_labels": dict(self.unknown.most_common(100)),
             "splits": dict(self.splits),
+            "read_as": self.read_as,
         }
 
     def _rows(self, chosen: Sequence[int] | None) -> Iterator[Row]:
@@ -218,7 +241,7 @@ class _Import:
     def _label(self, key: Key) -> tuple[int | None, str | None, str | None]:
         """Index, name, and what the data set says where that is not among the names."""
         if key.class_name is not None and not (self._by_number and key.label is not None):
-            number = self._numbers.get(key.class_name)
+            number = self._numbers.get(self.read_as.get(key.class_name, key.class_name))
             given = key.class_name
         elif key.label is not None:
             number = key.label if key.label < len(self.names) else None
@@ -237,7 +260,12 @@ class _Import:
             self.present += len(batch) - added
 
 
-def _open(path: Path) -> Source:
+def open_source(path: Path) -> Source:
+    """A data set in any of the known forms; the caller closes it.
+
+    Raises:
+        DatasetError: It is none, or damaged.
+    """
     suffix = path.suffix.lower()
     if path.is_dir():
         return _open_folder(path)
@@ -258,7 +286,7 @@ def _open_folder(path: Path) -> Source:
     for name in _METADATA:  # image files described by a table beside them
         if (path / name).is_file():
             table = Lines(path / name, path)
-            if table.columns() & {"label", "class_name"}:
+            if table.roles() & {"label", "class_name"}:
                 return table
     tables = sorted(file for file in path.rglob("*.parquet") if not file.name.startswith("."))
     if tables:
@@ -266,40 +294,10 @@ def _open_folder(path: Path) -> Source:
     return ImageFolder(FolderTree(path), path.name)
 
 
-def _class_names(
-    keys: Sequence[Key], given: Sequence[str] | None, existing: Sequence[str], declared: Sequence[str] | None
-) -> list[str]:
-    """Class names by index; ``import_dataset`` says which order wins."""
-    if given is not None:
-        if len(set(given)) != len(given):
-            raise DatasetError("two of the given classes have the same name")
-        return list(given)
-    pairs = sorted(
-        {(k.label, k.class_name) for k in keys if k.label is not None and k.class_name is not None}
-    )
-    found = sorted({k.class_name for k in keys if k.class_name is not None})
-    names = list(existing) or list(declared or ()) or _from_pairs(pairs)
-    known = set(names)
-    names += [name for name in found if name not in known]
-    highest = max((k.label for k in keys if k.label is not None and k.class_name is None), default=-1)
-    if max(highest, len(names)) >= _MAX_CLASSES:
-        raise DatasetError(f"the labels go up to {highest:,}; at most {_MAX_CLASSES:,} classes are possible")
-    return names + [str(number) for number in range(len(names), highest + 1)]
-
-
-def _from_pairs(pairs: Sequence[tuple[int | None, str | None]]) -> list[str]:
-    """Names in the order of their numbers where the two agree, nothing where they contradict each other."""
-    numbers = {number: name for number, name in pairs if number is not None and name is not None}
-    if len(numbers) != len(pairs) or len(set(numbers.values())) != len(pairs):
-        return []
-    highest = max(numbers, default=-1)
-    if highest >= _MAX_CLASSES:
-        raise DatasetError(f"the labels go up to {highest:,}; at most {_MAX_CLASSES:,} classes are possible")
-    return [numbers.get(number, f"class {number}") for number in range(highest + 1)]
-
-
-def _spread(keys: Sequence[Key], limit: int | None) -> list[int] | None:
-    """Indices of ``limit`` rows: the first of every split and class, then the second of each, and so on."""
+def spread(keys: Sequence[Key], limit: int | None) -> list[int] | None:
+    """Indices of ``limit`` rows: the first of every split and class, then the second of each, and so on; None for
+    all.
+    """
     if limit is None or limit >= len(keys):
         return None
     groups: defaultdict[Key, list[int]] = defaultdict(list)

@@ -68,6 +68,10 @@ class Source(abc.ABC):
     def rows(self, chosen: Collection[int] | None) -> Iterator[Row]:
         """The rows with these indices (None: all) in order; one that cannot be read carries its error."""
 
+    def columns(self) -> list[str]:
+        """Names of the metadata columns; image files alone have none."""
+        return []
+
     def close(self) -> None:  # noqa: B027  # most sources hold nothing open
         """Release the files."""
 

@@ -158,6 +158,17 @@ class Parquet(Table):
                             index += 1
                 start += size
 
+    def columns(self) -> list[str]:
+        """Those that play no other part."""
+        return list(
+            dict.fromkeys(
+                name
+                for _, file, roles in self._files
+                for name in file.schema_arrow.names
+                if name not in roles.values()
+            )
+        )
+
     def close(self) -> None:
         """Close the files."""
         for _, file, _ in self._files:
@@ -211,7 +222,13 @@ class Lines(Table):
             else:
                 yield self._row(index, record, self._roles, self._path.name)
 
-    def columns(self) -> set[str]:
+    def columns(self) -> list[str]:
+        """Those that play no other part, in any row."""
+        used = set(self._roles.values())
+        names = dict.fromkeys(name for _, record in self._records() for name in record or ())
+        return [name for name in names if isinstance(name, str) and name not in used]
+
+    def roles(self) -> set[str]:
         """The roles that have a column."""
         return set(self._roles)
 

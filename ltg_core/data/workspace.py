@@ -187,12 +187,16 @@ class Workspace:
         known = self.get_state("label_names")
         return list(known) if known is not None else reading.label_names(self.database)
 
-    def set_label_names(self, names: Sequence[str]) -> None:
+    def set_label_names(self, names: Sequence[str]) -> dict[str, str]:
         """Fix the order of the classes (a classifier's) and give every sample its index by name.
 
+        Samples with one of ``names`` in another spelling take that spelling; ``meta["given_label"]`` keeps theirs.
         Samples whose label name is not among ``names`` keep the name and lose the index.
+
+        Returns:
+            The names that were changed, old → new.
         """
-        changing.set_label_names(self.database, names)
+        return changing.set_label_names(self.database, names)
 
     def splits(self) -> list[str]:
         """Names of the splits, without the empty one."""

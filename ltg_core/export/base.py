@@ -7,12 +7,16 @@ import dataclasses
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ltg_core.data.records import Sample
+from ltg_core.export.text import json_line
 from ltg_core.params import Params
 
+SPLITS = ("train", "val", "test")
+"""Where a sample may go, in the order in which they are written."""
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)), *(f"lpt{i}" for i in range(10))}
 _MAX_NAME = 80
 
@@ -23,13 +27,15 @@ class Item:
 
     Attributes:
         sample: The sample.
-        png: Its picture as PNG, with its origin in text chunks.
+        png: Its picture as PNG, with its origin in text chunks and XMP.
         record: Its provenance, JSON values; the format adds ``file_name``.
+        split: One of ``SPLITS``; other than "train" only where held-out samples were asked for.
     """
 
     sample: Sample
     png: bytes
     record: dict[str, Any]
+    split: str = "train"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +48,7 @@ class ExportReport:
         left_out: (sample id, reason) of those that were not written.
         fmt: Name of the format.
         classes: Number of samples by class name.
+        splits: Number of samples by split.
     """
 
     path: Path
@@ -49,6 +56,7 @@ class ExportReport:
     left_out: list[tuple[str, str]]
     fmt: str
     classes: dict[str, int]
+    splits: dict[str, int]
 
 
 class Exporter(Params, abc.ABC):
@@ -64,7 +72,7 @@ class Exporter(Params, abc.ABC):
 
         Args:
             folder: Empty.
-            items: Lazily made; only a few may be held at a time.
+            items: Lazily made, one split after the other; only a few may be held at a time.
             labels: All class names by index.
 
         Yields:
@@ -72,8 +80,35 @@ class Exporter(Params, abc.ABC):
         """
 
     @abc.abstractmethod
-    def card(self) -> tuple[str, str]:
-        """The dataset card's settings (YAML lines under ``configs``) and how to load it (Markdown)."""
+    def card(self, splits: Sequence[str]) -> tuple[str, str]:
+        """For the dataset card: YAML lines under ``data_files`` ("" for none), and how to load it (Markdown)."""
+
+
+class ClassTable:
+    """A number for every class: the classifier's own, then classes it does not know in order of appearance."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.names = list(labels)
+        self._numbers = {name: number for number, name in enumerate(labels)}
+        self._known = len(labels)
+
+    def number(self, sample: Sample) -> int | None:
+        """The class index of a sample, None where it has no class."""
+        name = class_of(sample)
+        if name is None:
+            return None
+        if name not in self._numbers:
+            self._numbers[name] = len(self.names)
+            self.names.append(name)
+        return self._numbers[name]
+
+    def write(self, folder: Path) -> None:
+        """``classes.json``: index, name, and whether the classifier knows the class."""
+        rows = [
+            {"label": number, "class_name": name, "known": number < self._known}
+            for number, name in enumerate(self.names)
+        ]
+        (folder / "classes.json").write_text(json_line(rows), encoding="utf-8")
 
 
 class FolderNames:
@@ -98,13 +133,19 @@ class FolderNames:
         yield from self._names.items()
 
 
+def by_split(items: Iterator[Item]) -> Iterator[tuple[str, Iterator[Item]]]:
+    """The items split by split, still lazily."""
+    return groupby(items, key=lambda item: item.split)
+
+
 def safe_file_name(text: str) -> str:
     """Letters, digits, dots, dashes and underscores of a text; never empty, reserved or hidden."""
-    plain = unicodedata.normalize("NFC", text)
-    name = re.sub(r"[^\w.-]+", "_", re.sub(r"\s+", " ", plain).replace(" ", "_"))
+    # Compatibility forms: Windows takes "COM¹" for "COM1".
+    name = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFKC", text))
     name = name.encode("utf-8", "ignore")[:_MAX_NAME].decode("utf-8", "ignore").strip("._- ")
-    if name.split(".")[0].casefold() in _RESERVED:
-        name = f"{name}_"
+    stem, dot, rest = name.partition(".")
+    if stem.casefold() in _RESERVED:
+        name = f"{stem}_{dot}{rest}"
     return name or "class"
 
 

@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Mapping, Sequence
 
 from ltg_core.export import guard
 from ltg_core.export.base import Exporter
+from ltg_core.export.text import plain
 
 _SHOWN_CLASSES = 1000
 
 
-def dataset_card(exporter: Exporter, classes: Mapping[str, int], left_out: Sequence[tuple[str, str]]) -> str:
+def dataset_card(
+    exporter: Exporter,
+    classes: Mapping[str, int],
+    splits: Mapping[str, int],
+    left_out: Sequence[tuple[str, str]],
+) -> str:
     """Markdown with the settings block that Hugging Face reads.
 
     Args:
         exporter: The format.
         classes: Number of samples by class name.
+        splits: Number of samples by split.
         left_out: (sample id, reason).
     """
     total = sum(classes.values())
-    config, load = exporter.card()
+    files, load = exporter.card(list(splits))
+    config = f"configs:\n- config_name: default\n  data_files:\n{files}\n" if files else ""
     rows = [f"| {plain(name)} | {count:,} |" for name, count in sorted(classes.items())[:_SHOWN_CLASSES]]
     if len(classes) > _SHOWN_CLASSES:
         rows.append(f"| and {len(classes) - _SHOWN_CLASSES:,} more | |")
-    lost = [f"- {count:,} x: {plain(reason)}" for reason, count in sorted(guard.summary(left_out).items())]
+    lost = [f"- {count:,} x: {plain(reason)}" for reason, count in guard.summary(left_out).items()]
+    held = {split: count for split, count in splits.items() if split != "train"}
     return f"""---
 task_categories:
 - image-classification
 size_categories:
 - {_size(total)}
-configs:
-- config_name: default
-  data_files:
-{config}
----
+{config}---
 
 # Training samples for an image classifier
 
@@ -53,14 +56,16 @@ generated, or both: `origin` in `manifest.jsonl` is `real` or the id of the run 
 ## Provenance
 
 `manifest.jsonl` has one line for each sample: its file, class, caption, metadata, the run that made it
-with all its settings, seed, model hashes and versions, the real sample it was made from, every score and
-prediction, and the verdict, rating, tags and note of the person who curated it. Each PNG carries its id,
-origin, prompt and seed. `left_out.jsonl` names what was asked for and not exported.
+with its settings, seed, model hashes and versions, the real sample it was made from, every score and
+prediction, and the verdict, rating, tags and note of the person who curated it. `runs.jsonl` has each run
+whole. Each generated PNG carries its prompt, seed, settings, model hashes, versions and source (text chunk
+`longtail:provenance`) and is marked as synthetic (XMP, IPTC digital source type `trainedAlgorithmicMedia`);
+real ones are not. `left_out.jsonl` names what was asked for and not exported.
 
 ## Left out
 
-Samples of the validation and test splits, images made from them, and exact copies are never exported.
-Near copies are not looked for.
+{_held(held)} Exact copies of another sample, and exact and near copies of held-out samples (encoded
+again, resized, a little brighter or trimmed) are left out; mirrored, turned and shifted ones are not looked for.
 
 {chr(10).join(lost) or "Nothing was left out."}
 
@@ -72,10 +77,14 @@ images and of the generator.
 """
 
 
-def plain(text: str) -> str:
-    """A text that Markdown and HTML show as it is."""
-    escaped = html.escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", escaped)
+def _held(held: Mapping[str, int]) -> str:
+    if not held:
+        return "Samples of the validation and test splits and images made from them are not exported."
+    counts = " and ".join(f"{count:,} in `{split}`" for split, count in held.items())
+    return (
+        f"Held-out samples and images made from them were asked for: {counts}. Do not train on them if they are "
+        "to measure anything."
+    )
 
 
 def _size(total: int) -> str:

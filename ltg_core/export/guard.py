@@ -2,64 +2,147 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from ltg_core.data import reading
-from ltg_core.data.records import Sample
-from ltg_core.data.sources import split_of
+from ltg_core.data.records import REAL, Filter, Sample
+from ltg_core.data.sources import SPLITS as NAMES
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
-from ltg_core.export.base import class_of
+from ltg_core.export.base import SPLITS, class_of
+from ltg_core.export.near import near_copies
+from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 
-PROTECTED = frozenset({"val", "test"})
+_RANK = {split: rank for rank, split in enumerate(SPLITS)}
+_ALSO = dict.fromkeys(("eval", "evaluation", "holdout", "heldout", "benchmark"), "test")
 _CHUNK = 1000
 _MAX_DEPTH = 100
 
 
+class Checked(NamedTuple):
+    """What may be exported.
+
+    Attributes:
+        kept: (sample id, split it goes to), one split after the other, else in the given order.
+        left_out: (sample id, reason).
+        twins: Of samples that are left out as a copy: the id of the other one.
+    """
+
+    kept: list[tuple[str, str]]
+    left_out: list[tuple[str, str]]
+    twins: dict[str, str]
+
+
+def home(split: str) -> str:
+    """ "val" or "test" for a split held out under any usual name ("valid", "test_2", "lt-dev"), else "train"."""
+    words = [NAMES.get(word) or _ALSO.get(word) or "" for word in re.split(r"[^a-z]+", split.lower())]
+    return max((word for word in words if word), key=lambda word: _RANK[word], default="train")
+
+
 def protected(split: str) -> bool:
-    """Whether a split is held out: "val", "validation", "test", "test_2" and the like."""
-    return split_of(split) in PROTECTED
+    """Whether a split is held out."""
+    return home(split) != "train"
 
 
 def check(ws: Workspace, ids: Sequence[str], *, needs_label: bool) -> tuple[list[str], list[tuple[str, str]]]:
-    """Which samples may be exported for training.
+    """Ids that may be used for training, and (id, reason) of the others; ``sort_out`` says more."""
+    checked = sort_out(ws, ids, needs_label=needs_label)
+    return [id for id, _ in checked.kept], checked.left_out
+
+
+def sort_out(
+    ws: Workspace,
+    ids: Sequence[str],
+    *,
+    needs_label: bool,
+    held_out: bool = False,
+    on_progress: ProgressFn = no_progress,
+    cancel: CancelToken | None = None,
+) -> Checked:
+    """Which samples may be exported, and as which split.
 
     Args:
         ws: The workspace.
         ids: The chosen samples; repeated ones count once.
         needs_label: Leave out samples without a class.
-
-    Returns:
-        The ids that may, in order, and (id, reason) of the others.
+        held_out: Export held-out samples and what was made from them too, each in the split it belongs to, so
+            that training on "train" alone stays clean. Copies of them in other splits are left out all the same.
+        on_progress: Told while near copies are looked for.
+        cancel: Checked often.
 
     Raises:
         InputError: An id is not known.
     """
-    held_out = [split for split in ws.splits() if protected(split)]
-    kept: list[str] = []
-    left_out: list[tuple[str, str]] = []
+    cancel = cancel or CancelToken()
+    splits = {split: home(split) for split in ws.splits()}
+    guarded = [split for split, place in splits.items() if place != "train"]
+    homes: dict[str, str] = {}
     first: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    twins: dict[str, str] = {}
     for chunk in _chunks(list(dict.fromkeys(ids))):
+        cancel.check()
         samples = ws.samples(chunk)
-        copies = reading.protected_hashes(ws.database, held_out, [s.image_hash for s in samples])
+        copies = reading.protected_hashes(ws.database, guarded, [s.image_hash for s in samples])
         for sample in samples:
-            reason = _leak(ws, sample) or _copy(sample, copies, first)
+            split, reason = _origin(ws, sample)
+            original = copies.get(sample.image_hash)
+            if held_out and split:
+                reason = None
+            if reason is None and original is not None and _RANK[splits[original]] > _RANK[split]:
+                reason = f"it is an exact copy of a real sample of the split {original!r}"
+            if reason is None and sample.image_hash in first:
+                reason = "it is an exact copy of another sample in this export"
+                twins[sample.id] = first[sample.image_hash]
             if reason is None and needs_label and class_of(sample) is None:
-                reason = "it has no label, and this format sorts by label"
+                reason = "it has no label, and this format needs one"
             if reason is None:
-                kept.append(sample.id)
+                homes[sample.id] = split
                 first[sample.image_hash] = sample.id
             else:
-                left_out.append((sample.id, reason))
-    return kept, left_out
+                reasons[sample.id] = reason
+    for id, (reason, twin) in _near(ws, homes, guarded, splits, on_progress, cancel).items():
+        del homes[id]
+        reasons[id], twins[id] = reason, twin
+    kept = sorted(homes.items(), key=lambda pair: _RANK[pair[1]])
+    return Checked(kept, [(id, reasons[id]) for id in dict.fromkeys(ids) if id in reasons], twins)
 
 
-def _leak(ws: Workspace, sample: Sample) -> str | None:
+def _near(
+    ws: Workspace,
+    homes: dict[str, str],
+    guarded: Sequence[str],
+    splits: dict[str, str],
+    on_progress: ProgressFn,
+    cancel: CancelToken,
+) -> dict[str, tuple[str, str]]:
+    """Samples that are near copies of one that is kept for a later split: id → (reason, the other id)."""
+    found: dict[str, tuple[str, str]] = {}
+    for own in SPLITS[:-1]:
+        chosen = [id for id, place in homes.items() if place == own]
+        for other in SPLITS[_RANK[own] + 1 :]:
+            names = [split for split in guarded if splits[split] == other]
+            against = [
+                id for split in names for ids in ws.iterate(Filter(origin=REAL, split=split)) for id in ids
+            ]
+            against += [id for id, place in homes.items() if place == other]
+            twins = near_copies(ws, chosen, list(dict.fromkeys(against)), on_progress, cancel)
+            reason = f"it is a near copy of a sample of the held-out split {other!r}"
+            found |= {id: (reason, twin) for id, twin in twins.items()}
+    return found
+
+
+def _origin(ws: Workspace, sample: Sample) -> tuple[str, str | None]:
+    """The split it belongs to ("" where that cannot be told), and why it is no training data."""
     if sample.real:
-        if protected(sample.split):
-            return f"it is a real sample of the split {sample.split!r}, which is kept for measuring"
-        return None
+        split = home(sample.split)
+        reason = f"it is a real sample of the split {sample.split!r}, which is kept for measuring"
+        return split, None if split == "train" else reason
     waiting, seen = list(_sources(sample)), {sample.id}
+    split, reason = "train", ""
     while waiting:
         source_id = waiting.pop()
         if source_id in seen:
@@ -68,13 +151,14 @@ def _leak(ws: Workspace, sample: Sample) -> str | None:
         try:
             source = ws.sample(source_id)
         except InputError:
-            return f"it was made from {source_id[:40]!r}, which is not in this workspace and may be held out"
-        if source.real and protected(source.split):
-            return f"it was made from a real sample of the held-out split {source.split!r}"
+            return "", "it was made from a sample that is not in this workspace and may be held out"
         if len(seen) > _MAX_DEPTH:
-            return "its origin cannot be followed to the end"
+            return "", "its origin cannot be followed to the end"
+        if source.real and _RANK[home(source.split)] > _RANK[split]:
+            split = home(source.split)
+            reason = f"it was made from a real sample of the held-out split {source.split!r}"
         waiting += _sources(source)
-    return None
+    return split, reason or None
 
 
 def _sources(sample: Sample) -> list[str]:
@@ -83,25 +167,11 @@ def _sources(sample: Sample) -> list[str]:
     return [str(value) for value in values if value] if not sample.real else []
 
 
-def _copy(sample: Sample, copies: dict[str, str], first: dict[str, str]) -> str | None:
-    if sample.image_hash in copies:
-        return f"it is an exact copy of a real sample of the split {copies[sample.image_hash]!r}"
-    if sample.image_hash in first:
-        return f"it is an exact copy of {first[sample.image_hash]}, which is in this export"
-    return None
-
-
 def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(ids), _CHUNK):
         yield ids[start : start + _CHUNK]
 
 
 def summary(left_out: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """How many samples were left out, by reason without the names in it."""
-    counts: dict[str, int] = {}
-    for _, reason in left_out:
-        copied = "which is in this export" in reason
-        short = "it is an exact copy of another sample in this export" if copied else reason
-        short = "its source is not in this workspace" if "not in this workspace" in reason else short
-        counts[short] = counts.get(short, 0) + 1
-    return counts
+    """How many samples were left out by reason, the most frequent first."""
+    return dict(Counter(reason for _, reason in left_out).most_common())

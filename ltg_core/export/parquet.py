@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from ltg_core.data.runs import dump
-from ltg_core.export.base import Exporter, Item, class_of
+from ltg_core.export.base import Exporter, Item, by_split, class_of
 from ltg_core.params import param
 
 _GROUP_ROWS = 100  # a viewer reads a group to show a row
@@ -33,26 +33,24 @@ class ParquetExporter(Exporter):
 
         (folder / "data").mkdir()
         schema = _schema(labels)
-        number = 0
-        while head := list(islice(items, 1)):
-            name = f"data/train-{number:05d}.parquet"
-            rest = islice(items, self.rows_per_file - 1)
-            with parquet.ParquetWriter(folder / name, schema, compression="zstd") as writer:
-                group = head + list(islice(rest, _GROUP_ROWS - 1))
-                while group:
-                    writer.write_table(_table(group, labels, schema))
-                    for item in group:
-                        yield {"file_name": f"{name}#{item.sample.id}.png", **item.record}
-                    group = list(islice(rest, _GROUP_ROWS))
-            number += 1
+        for split, group in by_split(items):
+            for number, first in enumerate(group):
+                name = f"data/{split}-{number:05d}.parquet"
+                rest = chain([first], islice(group, self.rows_per_file - 1))
+                with parquet.ParquetWriter(folder / name, schema, compression="zstd") as writer:
+                    while rows := list(islice(rest, _GROUP_ROWS)):
+                        writer.write_table(_table(rows, labels, schema))
+                        for item in rows:
+                            yield {"file_name": f"{name}#{item.sample.id}.png", **item.record}
 
-    def card(self) -> tuple[str, str]:
+    def card(self, splits: Sequence[str]) -> tuple[str, str]:
         """How it is loaded."""
         load = (
             '```python\nfrom datasets import load_dataset\n\ndata = load_dataset("parquet", '
             'data_files="data/train-*.parquet", split="train")\n```'
         )
-        return '  - split: train\n    path: "data/train-*.parquet"', load
+        lines = [f'  - split: {split}\n    path: "data/{split}-*.parquet"' for split in splits]
+        return "\n".join(lines), load
 
 
 def _table(items: Sequence[Item], labels: Sequence[str], schema: Any) -> Any:
@@ -68,7 +66,7 @@ def _table(items: Sequence[Item], labels: Sequence[str], schema: Any) -> Any:
         known = sample.label is not None and 0 <= sample.label < len(labels)
         row["label"] = sample.label if known else None
         row["class_name"] = class_of(sample)
-        row["seed"] = seed if isinstance(seed, int) else None
+        row["seed"] = seed if isinstance(seed, int) and abs(seed) < 2**63 else None
         row["tags"] = list(sample.tags)
         row["meta"] = dump(sample.meta)
         rows.append(row)

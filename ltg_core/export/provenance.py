@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from ltg_core.data import reading
@@ -11,16 +12,21 @@ from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
 from ltg_core.export.base import class_of
 
+RUNS_FILE = "runs.jsonl"
+_LONG = 16
+_PLACES = ("generator", "path", "dest")
+"""Settings that are folders of this machine; their last part says enough."""
+Runs = dict[str, dict[str, Any] | None]
 
-def records(
-    ws: Workspace, samples: Sequence[Sample], runs: dict[str, dict[str, Any] | None]
-) -> list[dict[str, Any]]:
+
+def records(ws: Workspace, samples: Sequence[Sample], runs: Runs) -> list[dict[str, Any]]:
     """One record a sample.
 
     Args:
         ws: The workspace.
         samples: A batch.
-        runs: Runs already looked up, by id; filled here.
+        runs: Runs already looked up, by id and whole; filled here. A record has its run without the long lists,
+            which say something for each image of the run.
     """
     ids = [sample.id for sample in samples]
     scores = reading.all_scores(ws.database, ids)
@@ -37,25 +43,19 @@ def records(
             model: {**p._asdict(), "class_name": names[p.pred] if 0 <= p.pred < len(names) else None}
             for model, p in predictions.get(sample.id, {}).items()
         }
-        record["run"] = None if sample.real else _run(ws, sample.origin, runs)
+        record["run"] = None if sample.real else shortened(_run(ws, sample.origin, runs))
         record["made_from"] = _made_from(ws, sample)
         found.append(record)
     return found
 
 
-def png_text(sample: Sample) -> dict[str, str]:
-    """What the picture itself says about its origin, when it is found without its manifest."""
-    text = {
-        "Software": "longtail",
-        "longtail:id": sample.id,
-        "longtail:origin": sample.origin,
-        "longtail:class": class_of(sample),
-        "longtail:source": sample.source,
-        "longtail:prompt": sample.meta.get("prompt"),
-        "longtail:seed": sample.meta.get("seed"),
-        "Description": sample.caption,
-    }
-    return {key: str(value) for key, value in text.items() if value not in (None, "")}
+def shortened(value: Any) -> Any:
+    """The value with long lists replaced by a word on where they are."""
+    if isinstance(value, Mapping):
+        return {key: shortened(inner) for key, inner in value.items()}
+    if isinstance(value, list) and len(value) > _LONG:
+        return f"{len(value)} values, see {RUNS_FILE}"
+    return value
 
 
 def _sample(sample: Sample) -> dict[str, Any]:
@@ -65,6 +65,7 @@ def _sample(sample: Sample) -> dict[str, Any]:
         "label": sample.label,
         "class_name": class_of(sample),
         "origin": sample.origin,
+        "synthetic": not sample.real,
         "original_split": sample.split,
         "source": sample.source,
         "caption": sample.caption,
@@ -82,15 +83,22 @@ def _sample(sample: Sample) -> dict[str, Any]:
     }
 
 
-def _run(ws: Workspace, run_id: str, runs: dict[str, dict[str, Any] | None]) -> dict[str, Any] | None:
+def _run(ws: Workspace, run_id: str, runs: Runs) -> dict[str, Any] | None:
     if run_id not in runs:
         try:
             run: Run = ws.run(run_id)
-            kept = ("id", "kind", "settings", "seed", "hashes", "versions", "started", "parent")
-            runs[run_id] = {key: getattr(run, key) for key in kept}
+            kept = ("id", "kind", "seed", "hashes", "versions", "started", "parent")
+            settings = {
+                key: _last_part(value) if key in _PLACES else value for key, value in run.settings.items()
+            }
+            runs[run_id] = {**{key: getattr(run, key) for key in kept}, "settings": settings}
         except InputError:  # samples of a run that another tool wrote
             runs[run_id] = None
     return runs[run_id]
+
+
+def _last_part(value: Any) -> Any:
+    return PurePath(value).name if isinstance(value, str) else value
 
 
 def _made_from(ws: Workspace, sample: Sample) -> dict[str, Any] | None:

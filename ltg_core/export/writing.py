@@ -11,20 +11,24 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from ltg_core.data.database import explained
 from ltg_core.data.images import encode_png
-from ltg_core.data.runs import dump
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
 from ltg_core.export import guard
 from ltg_core.export.base import Exporter, ExportReport, Item
 from ltg_core.export.card import dataset_card
-from ltg_core.export.provenance import png_text, records
+from ltg_core.export.marking import png_text
+from ltg_core.export.provenance import RUNS_FILE, Runs, records
+from ltg_core.export.text import json_line
 from ltg_core.jobs import CancelToken, Progress, ProgressFn
 
+MANIFEST = "manifest.jsonl"
+LEFT_OUT = "left_out.jsonl"
 _BATCH = 100
+_HIDDEN = ".longtail-export-"
+"""What a killed export leaves begins so, beside its place; it can be removed."""
 
 
 def write_export(
@@ -34,49 +38,57 @@ def write_export(
     exporter: Exporter,
     on_progress: ProgressFn,
     cancel: CancelToken,
+    *,
+    held_out: bool,
+    overwrite: bool,
 ) -> ExportReport:
     """Write into a folder beside ``dest`` and rename it at the end; ``export.export`` says the rest."""
-    dest = dest.expanduser().absolute()
-    _free(dest)
+    dest = dest.expanduser().resolve()
+    _free(dest, overwrite)
     on_progress(Progress(0, len(ids), "checking for leaks"))
-    kept, left_out = guard.check(ws, ids, needs_label=exporter.NEEDS_LABEL)
-    if not kept:
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in guard.summary(left_out).items())
+    checked = guard.sort_out(
+        ws, ids, needs_label=exporter.NEEDS_LABEL, held_out=held_out, on_progress=on_progress, cancel=cancel
+    )
+    if not checked.kept:
+        reasons = "; ".join(
+            f"{count} x {reason}" for reason, count in guard.summary(checked.left_out).items()
+        )
         raise InputError(f"nothing is left to export: {reasons or 'no samples were chosen'}")
     with explained(dest.parent, "export folder"):
         dest.parent.mkdir(parents=True, exist_ok=True)
-        partial = dest.parent / f".{dest.name}.{secrets.token_hex(4)}.partial"
+        partial = dest.parent / f"{_HIDDEN}{secrets.token_hex(6)}.partial"
         partial.mkdir()
         try:
-            classes = _write(ws, kept, partial, exporter, on_progress, cancel)
-            card = dataset_card(exporter, classes, left_out)
-            (partial / "README.md").write_text(card, encoding="utf-8")
-            (partial / "left_out.jsonl").write_text(
-                "".join(dump({"id": i, "reason": reason}) + "\n" for i, reason in left_out), encoding="utf-8"
-            )
+            classes, splits = _write(ws, checked.kept, partial, exporter, on_progress, cancel)
+            about = dataset_card(exporter, classes, splits, checked.left_out)
+            (partial / "README.md").write_text(about, encoding="utf-8")
+            with open(partial / LEFT_OUT, "w", encoding="utf-8") as file:
+                for id, reason in checked.left_out:
+                    twin = checked.twins.get(id)
+                    file.write(json_line({"id": id, "reason": reason} | ({"copy_of": twin} if twin else {})))
             cancel.check()
-            with contextlib.suppress(FileNotFoundError):
-                dest.rmdir()
-            os.replace(partial, dest)
+            _put(partial, dest, overwrite)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-    on_progress(Progress(len(kept), len(kept), "exported"))
-    return ExportReport(dest, len(kept), left_out, exporter.NAME, dict(classes))
+    on_progress(Progress(len(checked.kept), len(checked.kept), "exported"))
+    return ExportReport(dest, len(checked.kept), checked.left_out, exporter.NAME, dict(classes), dict(splits))
 
 
-def zip_export(path: str | Path) -> Path:
+def zip_export(path: str | Path, *, overwrite: bool = False) -> Path:
     """Pack an export into ``<folder>.zip`` beside it, for download; returns the zip file.
 
     Raises:
-        InputError: The folder does not exist.
+        InputError: The folder does not exist, or the zip file does and ``overwrite`` is not set.
         WorkspaceError: The disk is full; nothing is left behind.
     """
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"'{folder.name}' is no export folder")
     target = folder.with_name(folder.name + ".zip")
-    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.zip.partial")
+    if target.exists() and not overwrite:
+        raise InputError(f"'{target}' exists; remove it, or ask for it to be overwritten")
+    partial = folder.with_name(f"{_HIDDEN}{secrets.token_hex(6)}.zip.partial")
     with explained(folder.parent, "export folder"):
         try:
             # PNG, WebP and Parquet are packed already.
@@ -91,36 +103,66 @@ def zip_export(path: str | Path) -> Path:
     return target
 
 
-def _free(dest: Path) -> None:
-    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
-        raise InputError(f"'{dest}' is in use; choose a folder that does not exist yet")
+def _free(dest: Path, overwrite: bool) -> None:
+    if not dest.exists() or (dest.is_dir() and not any(dest.iterdir())):
+        return
+    if not overwrite:
+        raise InputError(
+            f"'{dest}' is in use; choose a folder that does not exist yet, or ask for it to be overwritten"
+        )
+    if not all((dest / name).is_file() for name in (MANIFEST, LEFT_OUT)):
+        raise InputError(f"'{dest}' is no earlier export, so it is not overwritten; choose another folder")
+
+
+def _put(partial: Path, dest: Path, overwrite: bool) -> None:
+    """Rename the finished folder; an earlier export there is set aside first and removed last."""
+    with contextlib.suppress(OSError):
+        dest.rmdir()  # only ever an empty one
+    _free(dest, overwrite)  # somebody may have put something there since
+    if not dest.exists():
+        os.replace(partial, dest)
+        return
+    old = partial.with_suffix(".old")
+    os.replace(dest, old)
+    try:
+        os.replace(partial, dest)
+    except BaseException:
+        os.replace(old, dest)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(
     ws: Workspace,
-    ids: Sequence[str],
+    kept: Sequence[tuple[str, str]],
     folder: Path,
     exporter: Exporter,
     on_progress: ProgressFn,
     cancel: CancelToken,
-) -> Counter[str]:
+) -> tuple[Counter[str], Counter[str]]:
     classes: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
+    runs: Runs = {}
     last = 0.0
-    items = _items(ws, ids, cancel)
-    with open(folder / "manifest.jsonl", "w", encoding="utf-8") as manifest:
+    items = _items(ws, kept, runs, cancel)
+    with open(folder / MANIFEST, "w", encoding="utf-8") as manifest:
         for done, record in enumerate(exporter.write(folder, items, ws.label_names()), start=1):
-            manifest.write(dump(record) + "\n")
+            manifest.write(json_line(record))
             classes[record["class_name"] or "no label"] += 1
+            splits[record["split"]] += 1
             if time.monotonic() - last > 0.2:
-                on_progress(Progress(done, len(ids), "writing images"))
+                on_progress(Progress(done, len(kept), "writing images"))
                 last = time.monotonic()
-    return classes
+    with open(folder / RUNS_FILE, "w", encoding="utf-8") as file:
+        file.writelines(json_line(run) for run in runs.values() if run is not None)
+    return classes, splits
 
 
-def _items(ws: Workspace, ids: Sequence[str], cancel: CancelToken) -> Iterator[Item]:
-    runs: dict[str, dict[str, Any] | None] = {}
-    for start in range(0, len(ids), _BATCH):
-        samples = ws.samples(ids[start : start + _BATCH])
-        for sample, record in zip(samples, records(ws, samples, runs), strict=True):
+def _items(ws: Workspace, kept: Sequence[tuple[str, str]], runs: Runs, cancel: CancelToken) -> Iterator[Item]:
+    for start in range(0, len(kept), _BATCH):
+        batch = kept[start : start + _BATCH]
+        samples = ws.samples([id for id, _ in batch])
+        for (_, split), sample, record in zip(batch, samples, records(ws, samples, runs), strict=True):
             cancel.check()
-            yield Item(sample, encode_png(ws.image(sample.id), png_text(sample)), record)
+            record["split"] = split
+            yield Item(sample, encode_png(ws.image(sample.id), png_text(sample, record)), record, split)

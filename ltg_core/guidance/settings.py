@@ -23,7 +23,7 @@ class Guidance(Params):
     steps: int = param(16, "Denoising steps of the final image", low=2, high=1000)
     sampler: str = param("default", "Scheduler; default is the model's own")
     cfg: float = param(
-        1.25,
+        1.5,
         "Classifier-free guidance scale; 1 for none. Low keeps what is rare, high (2 for small models, 5 to 8 for "
         "Stable Diffusion) keeps to the words",
         low=1.0,
@@ -53,7 +53,7 @@ class Guidance(Params):
         "denoiser-free", "Gradient: at the clean estimate, or through the denoiser", choices=CLIMBS
     )
     weight: float = param(
-        1.0, "Strength of the climb, in units of the gap that the text makes", low=0.0, high=100.0
+        0.5, "Strength of the climb, in units of the gap that the text makes", low=0.0, high=100.0
     )
     band_start: float = param(0.25, "Share of the steps after which the climb begins", low=0.0, high=1.0)
     band_end: float = param(0.75, "Share of the steps after which the climb ends", low=0.0, high=1.0)
@@ -61,9 +61,9 @@ class Guidance(Params):
     target: float = param(
         97.0, "Stop climbing above this percentile of held-out real data; 100 for never", low=0, high=100
     )
-    on_class: float = param(2.0, "Penalty when the judge doubts the intended class", low=0.0, high=100.0)
+    on_class: float = param(4.0, "Penalty when the judge doubts the intended class", low=0.0, high=100.0)
     on_class_from: float = param(
-        0.6, "Judge's probability below which the penalty begins", low=0.001, high=1.0
+        0.95, "Judge's probability below which the penalty begins", low=0.001, high=1.0
     )
     realism: float = param(
         1.0, "Penalty for features farther from real data than 95 % of held-out data", low=0, high=100
@@ -103,7 +103,7 @@ class Guidance(Params):
 
 PRESETS: dict[str, Guidance] = {
     "explore": Guidance(),
-    "hard but believable": Guidance(candidates=12, target=90.0, realism=2.0, weight=0.5),
+    "hard but believable": Guidance(candidates=12, target=90.0, realism=2.0, weight=0.25),
     "search only": Guidance(climb="none"),
     "gradient only": Guidance(search="none", weight=4.0, target=100.0),
     "gradient through the denoiser": Guidance(

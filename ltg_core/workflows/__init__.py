@@ -5,6 +5,7 @@ from __future__ import annotations
 from ltg_core.embedding.layout import MapSettings
 from ltg_core.guidance.settings import PRESETS, Guidance
 from ltg_core.signals.head import HeadSettings
+from ltg_core.workflows.breakdown import Tally, class_table, column_counts, stamp, tag_counts, tally
 from ltg_core.workflows.checking import check_classifier, discovery
 from ltg_core.workflows.demo import DEMO, open_demo
 from ltg_core.workflows.explaining import Explanation, explain
@@ -34,10 +35,13 @@ __all__ = [
     "HeadSettings",
     "MapSettings",
     "Plan",
+    "Tally",
     "active_classifier",
     "active_generator",
     "check_classifier",
     "class_index",
+    "class_table",
+    "column_counts",
     "discovery",
     "explain",
     "export",
@@ -57,7 +61,10 @@ __all__ = [
     "reference",
     "resume_generate",
     "score",
+    "stamp",
     "stored_classifier",
+    "tag_counts",
+    "tally",
     "triplets",
     "use_classifier",
     "use_generator",

@@ -111,7 +111,8 @@ def discovery(ws: Workspace, classifier: Classifier, split: str | None = None) -
             break
     else:
         raise DatasetError(
-            "signals are measured on scored, labelled real samples of the split 'test' or 'val'; there are none"
+            "signals are measured on scored, labelled real samples of the split 'test' or 'val'; there are none. Name "
+            "another split, or hold some out when you import"
         )
     ids = [sample for sample, label in zip(ids, labels, strict=True) if label >= 0]
     labels = labels[labels >= 0]

@@ -23,6 +23,8 @@ def export(
     fmt: str | Exporter = "imagefolder",
     dest: str | Path | None = None,
     *,
+    held_out: bool = False,
+    overwrite: bool = False,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> tuple[Run, ExportReport]:
@@ -33,6 +35,8 @@ def export(
         ids: The samples; None for all that were accepted.
         fmt: Name of a format in ``EXPORTERS``, or one with its settings.
         dest: A folder that does not exist yet; None for one in the workspace, named after the run.
+        held_out: Samples of the validation and test splits and what was made from them too, each as its split.
+        overwrite: Replace an earlier export at ``dest``.
         on_progress: Told about every few samples.
         cancel: Checked at every sample; a stopped export leaves nothing behind.
 
@@ -50,6 +54,8 @@ def export(
         "options": exporter.to_dict(),
         "dest": None if dest is None else str(dest),
         "accepted": ids is None,
+        "held_out": held_out,
+        "overwrite": overwrite,
         "samples": len(chosen),
         "ids": chosen[:_LISTED],
     }
@@ -57,15 +63,22 @@ def export(
         ws, "export", settings, hashes={"ids": content_hash("\n".join(chosen).encode())}
     ) as recording:
         place = Path(dest) if dest is not None else ws.exports_folder / recording.run.id
-        report = exports.export(ws, chosen, place, exporter, on_progress=on_progress, cancel=cancel)
-        reasons: dict[str, int] = {}
-        for _, reason in report.left_out:
-            reasons[reason] = reasons.get(reason, 0) + 1
+        report = exports.export(
+            ws,
+            chosen,
+            place,
+            exporter,
+            held_out=held_out,
+            overwrite=overwrite,
+            on_progress=on_progress,
+            cancel=cancel,
+        )
         recording.result |= {
             "path": str(report.path),
             "samples": report.n,
             "left_out": len(report.left_out),
-            "reasons": dict(sorted(reasons.items(), key=lambda item: -item[1])[:20]),
+            "reasons": exports.reasons(report.left_out),
             "classes": report.classes,
+            "splits": report.splits,
         }
     return recording.run, report

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 
-from ltg_core.data import datasets
+from ltg_core.data.classes import class_names
+from ltg_core.data.datasets import open_source, spread
+from ltg_core.data.holdout import check_group, fraction
 from ltg_core.data.images import read_image
 from ltg_core.data.sources import Key, canonical_split, closing
 from ltg_core.errors import DatasetError, InputError
@@ -71,6 +73,7 @@ def gather(
 
     Raises:
         DatasetError: Nothing usable is there.
+        InputError: There is no column ``group``.
     """
     token = cancel or CancelToken()
     fit = Preprocess(side, side, resize=resize, crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -79,20 +82,19 @@ def gather(
     captions: list[str] = []
     skipped: list[tuple[str, str]] = []
     path = Path(path).expanduser()
-    with closing(datasets._open(path)) as source:
+    with closing(open_source(path)) as source:
         keys = source.keys()
-        names = datasets._class_names(keys, None, [], source.declared)
+        check_group(group, source.columns(), path.name)
+        names = class_names(keys, None, [], source.declared)
         chosen = _chosen(keys, canonical_split(split), path.name)
-        picked = datasets._spread([keys[i] for i in chosen], limit)
+        picked = spread([keys[i] for i in chosen], limit)
         chosen = chosen if picked is None else [chosen[i] for i in picked]
         for done, row in enumerate(source.rows(chosen)):
             token.check()
             if done % _EVERY == 0:
                 on_progress(Progress(done, len(chosen), "reading images"))
-            if (
-                holdout
-                and _left_out(str(row.meta.get(group, row.source)) if group else row.source, holdout) != held
-            ):
+            together = str(row.meta.get(group, row.source)) if group else row.source
+            if holdout and (fraction(together) < holdout) != held:
                 continue
             try:
                 if row.data is None:
@@ -131,8 +133,3 @@ def _target(key: Key, names: Sequence[str]) -> int:
     if key.class_name is not None:
         return names.index(key.class_name)
     return -1 if key.label is None else key.label
-
-
-def _left_out(name: str, share: float) -> bool:
-    """Whether a picture or group is held out: decided by its name, so that it always is."""
-    return int(hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8], 16) < share * 2**32

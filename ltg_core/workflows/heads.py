@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ltg_core.data.database import explained
 from ltg_core.data.records import Filter, Run
 from ltg_core.data.sources import split_of
 from ltg_core.data.workspace import Workspace
@@ -58,6 +59,7 @@ def fit_head(
     Raises:
         DatasetError: Too few labelled real samples.
         Cancelled: On request.
+        WorkspaceError: The disk is full; the earlier reference stays.
     """
     token = cancel or CancelToken()
     settings, options = settings or HeadSettings(), options or ReferenceSettings()
@@ -88,7 +90,8 @@ def fit_head(
             ids=fitting,
             model_hash=classifier.hash,
         )
-        ref.save(reference_path(ws, classifier.hash))
+        with explained(ws.path):
+            ref.save(reference_path(ws, classifier.hash))
         recording.result |= {"fitted_on": len(fitting), "held_out": len(held), "splits": where}
         on_progress(Progress(0, 0, "scoring with the new head"))
         scored = refresh_scores(ws, classifier, [], force=True, on_progress=on_progress, cancel=token)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ltg_core.data import datasets
-from ltg_core.data.datasets import ImportReport
+from ltg_core.data.classes import checked_match, class_names, shown
+from ltg_core.data.datasets import ImportReport, import_dataset, open_source
+from ltg_core.data.holdout import HeldOut, check_group, hold_out, shares_of
+from ltg_core.data.records import REAL, Filter
 from ltg_core.data.sources import closing
 from ltg_core.data.workspace import Workspace
-from ltg_core.errors import DatasetError
+from ltg_core.errors import DatasetError, InputError
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
+from ltg_core.workflows.recording import recorded
 
 log = logging.getLogger(__name__)
 
 _UNNAMED = re.compile(r"(class[ _]?)?\d+")
-_SHOWN = 12
 
 
 def import_data(
@@ -27,28 +30,62 @@ def import_data(
     *,
     split: str | None = None,
     limit: int | None = None,
+    holdout: float | Sequence[float] | None = None,
+    group: str = "",
+    seed: int = 0,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> ImportReport:
     """Import a data set; where a classifier is active, its classes give the labels their numbers.
 
+    Names in another spelling (case, underscores, hyphens, spaces) are taken for the classifier's, and it is said.
     Classes that the classifier does not know are kept without a label; classes of the classifier that the
     data lacks are no matter. A classifier without class names takes those of the data, where the two can be
     brought together.
 
+    Args:
+        ws: Where to.
+        path: As ``import_dataset`` reads them.
+        split: Of images for which the data names none.
+        limit: At most so many images, spread over splits and classes.
+        holdout: Share of the images that goes to "val", or shares for "val" and "test", where the data has no
+            splits, or none but "train"; evenly over the classes. Importing again divides nothing anew.
+        group: Metadata column whose values are not divided by ``holdout`` (the frames of one film, say).
+        seed: Of the hold-out.
+        on_progress: Told about every few images.
+        cancel: Checked at every image; what was imported until then stays.
+
     Raises:
-        DatasetError: Nothing usable is there, or not one class of the data is among the classifier's; nothing
-            is imported then.
+        DatasetError: Nothing usable is there, not one class of the data is among the classifier's, or it cannot be
+            told which is meant; nothing is imported then.
+        InputError: No sensible hold-out, or no such column.
     """
-    labels, adopt = _labels_for(ws, Path(path).expanduser())
-    report = datasets.import_dataset(
+    place = Path(path).expanduser()
+    shares = _shares(holdout, split, group)
+    labels, adopt = _labels_for(ws, place)
+    if group:
+        with closing(open_source(place)) as source:
+            check_group(group, source.columns(), place.name)
+    report = import_dataset(
         ws, path, split=split, label_names=labels, limit=limit, on_progress=on_progress, cancel=cancel
     )
     if adopt:
         _rename_classes(ws, report.labels)
+    if report.read_as:
+        ws.put_state("read_as", {**ws.get_state("read_as", {}), **report.read_as})
     if report.unknown_labels:
         log.warning("%s", _unknown_text(report, labels or []))
-    return report
+    if not shares:
+        return report
+    with recorded(ws, "hold-out", {"shares": shares, "group": group}, seed=seed) as recording:
+        held = hold_out(ws, shares, group=group, seed=seed)
+        recording.result |= held._asdict()
+    splits = {name: ws.count(Filter(split=name, origin=REAL)) for name in ws.splits()}
+    return dataclasses.replace(
+        report,
+        splits={name: count for name, count in splits.items() if count},
+        held_out=_held_text(ws, held, group),
+    )
 
 
 def unnamed(labels: Sequence[str]) -> bool:
@@ -61,8 +98,8 @@ def label_mapping(ws: Workspace) -> dict[str, Any]:
 
     Returns:
         ``matched`` and ``unknown`` (class → number of images; unknown ones are those that the classifier has
-        no output for), ``absent`` (classes of the classifier without an image) and ``text``, one or two
-        sentences.
+        no output for), ``absent`` (classes of the classifier without an image), ``read_as`` (names of the data that
+        were taken for the classifier's in another spelling) and ``text``, one or two sentences.
     """
     record = ws.get_state("classifier")
     labels = list(record["labels"]) if record else ws.label_names()
@@ -79,13 +116,8 @@ def label_mapping(ws: Workspace) -> dict[str, Any]:
             f"; {sum(unknown.values()):,} images have classes that the classifier does not know "
             f"({shown(list(unknown))}) and count as unlabelled. It knows {shown(labels)}"
         )
-    return {"matched": matched, "unknown": unknown, "absent": absent, "text": text + "."}
-
-
-def shown(names: Sequence[str]) -> str:
-    """A list of class names that fits into a message."""
-    more = f", … ({len(names)} in all)" if len(names) > _SHOWN else ""
-    return ", ".join(repr(name) for name in names[:_SHOWN]) + more
+    read_as = {name: label for name, label in ws.get_state("read_as", {}).items() if label in matched}
+    return {"matched": matched, "unknown": unknown, "absent": absent, "read_as": read_as, "text": text + "."}
 
 
 def _labels_for(ws: Workspace, path: Path) -> tuple[list[str] | None, bool]:
@@ -96,15 +128,20 @@ def _labels_for(ws: Workspace, path: Path) -> tuple[list[str] | None, bool]:
     if record is None:
         return None, False
     labels = list(record["labels"])
-    with closing(datasets._open(path)) as source:
+    with closing(open_source(path)) as source:
         keys = source.keys()
-        names = datasets._class_names(keys, None, [], source.declared)
+        names = class_names(keys, None, [], source.declared)
     found = {key.class_name for key in keys if key.class_name is not None}
     if not found and all(key.label is None for key in keys):
         return labels, False
     numbered = any(key.label is not None for key in keys)
     if not unnamed(labels):
-        usable = found & set(labels) or (not found and any(_below(key.label, len(labels)) for key in keys))
+        read_as = checked_match(found, labels, path.name)
+        usable = (
+            found & set(labels)
+            or read_as
+            or (not found and any(_below(key.label, len(labels)) for key in keys))
+        )
         if not usable:
             raise DatasetError(
                 f"no class of '{path.name}' is one of the classifier's. The data has {shown(sorted(found) or names)}; "
@@ -120,6 +157,44 @@ def _labels_for(ws: Workspace, path: Path) -> tuple[list[str] | None, bool]:
         f"'{path.name}' has {len(names)} classes ({shown(names)}) and the classifier has {len(labels)} outputs "
         "without names; choose the classifier again with one class name for each output, in their order"
     )
+
+
+def _shares(holdout: float | Sequence[float] | None, split: str | None, group: str) -> dict[str, float]:
+    """Shares of the splits, nothing where nothing is held out."""
+    if holdout is None:
+        if group:
+            raise InputError(
+                f"the column {group!r} keeps images together when some are held out; say how many"
+            )
+        return {}
+    if split:
+        raise InputError(f"give the split {split!r} or a hold-out, not both")
+    return shares_of(holdout)
+
+
+def _held_text(ws: Workspace, held: HeldOut, group: str) -> str:
+    """What a hold-out did; what somebody should look at is also logged."""
+    if held.divided:
+        log.warning(
+            "%s values of the column %r have images in more than one split, as the data has it; what is held out is "
+            "then not independent",
+            f"{held.divided:,}",
+            group,
+        )
+    if not held.counts:
+        log.warning("nothing was held out: the data has a split 'val' and no image without a split")
+        return ""
+    where = ", ".join(f"{name} {held.counts[name]:,}" for name in sorted(held.counts))
+    text = f"Held out of {held.source or 'images without a split'}: {where}"
+    if group:
+        text += f"; {held.groups:,} values of {group!r}, none divided" if not held.divided else ""
+    if held.source or ws.runs("fit-head"):
+        log.warning(
+            "images of the split %r were moved to others; what was fitted on them before, such as the head, must be "
+            "fitted again",
+            held.source,
+        )
+    return text
 
 
 def _below(label: int | None, count: int) -> bool:

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from ltg_core.data.classes import read_as_text
+from ltg_core.data.database import explained
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError, ModelError
 from ltg_core.generators.base import Generator
@@ -55,12 +57,16 @@ def use_classifier(
         if labels is None and unnamed(classifier.labels) and len(known) == classifier.num_classes:
             classifier.labels = tuple(known)
     file = Path("models") / classifier.hash / "classifier.safetensors"
-    save_classifier(classifier, ws.path / file, {"source": _source_name(source)})
+    with explained(ws.path):
+        save_classifier(classifier, ws.path / file, {"source": _source_name(source)})
     record = {"hash": classifier.hash, "file": file.as_posix(), "name": classifier.name}
     ws.put_state("classifier", {**record, "labels": list(classifier.labels)})
     if not unnamed(classifier.labels):
         if len(set(classifier.labels)) == len(classifier.labels):
-            ws.set_label_names(classifier.labels)
+            read_as = ws.set_label_names(classifier.labels)
+            ws.put_state("read_as", read_as)
+            if read_as:
+                log.warning("%s", read_as_text(read_as))
         mapping = label_mapping(ws)
         if mapping["unknown"]:
             log.warning("%s", mapping["text"])

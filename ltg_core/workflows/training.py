@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ltg_core.data.database import explained
-from ltg_core.errors import DatasetError, InputError, WorkspaceError
+from ltg_core.errors import DatasetError, InputError
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
 from ltg_core.models.fit import ClassifierSettings, fit_classifier
@@ -56,6 +54,7 @@ def fit_generator(
         DatasetError: Nothing usable is there.
         InputError: The checkpoints belong to other data, or neither captions nor classes are there.
         Cancelled: On request.
+        WorkspaceError: The disk is full; the last checkpoint is kept.
     """
     from ltg_core.generators.fit import assemble
 
@@ -66,7 +65,7 @@ def fit_generator(
     data = gather(source, side, split=split, limit=limit, on_progress=on_progress, cancel=cancel)
     captions = _captions(data, caption)
     work = out.with_name(out.name + ".work")
-    with _disk(out.parent):
+    with explained(out.parent, "folder"):
         _same_data(work, {"data": data.fingerprint, "caption": caption})
         card = {
             "trained_on": f"{len(data.images):,} images of {Path(source).name}, {side} × {side} pixels",
@@ -127,6 +126,7 @@ def fit_small_classifier(
         DatasetError: Nothing usable is there, or fewer than two classes.
         InputError: The checkpoints belong to other data.
         Cancelled: On request.
+        WorkspaceError: The disk is full; the last checkpoint is kept.
     """
     settings, out = settings or ClassifierSettings(), Path(out).expanduser()
     if out.suffix != ".safetensors":
@@ -153,7 +153,7 @@ def fit_small_classifier(
             f"'{Path(source).name}' has fewer than two classes; a classifier needs labelled images"
         )
     work = out.with_name(out.stem + ".work")
-    with _disk(out.parent):
+    with explained(out.parent, "folder"):
         _same_data(work, {"data": data.fingerprint, "arch": arch})
         classifier = fit_classifier(
             data.images[known],
@@ -178,7 +178,8 @@ def fit_small_classifier(
         "settings": settings.to_dict(),
         "metrics": metrics,
     }
-    save_classifier(classifier, out, card)
+    with explained(out.parent, "folder"):
+        save_classifier(classifier, out, card)
     return classifier, {**card, "out": str(out), "skipped": list(data.skipped), **classifier.info()}
 
 
@@ -194,21 +195,6 @@ def _captions(data: TrainingImages, template: str) -> list[tuple[str, ...]]:
             )
         texts.append(options)
     return texts
-
-
-@contextlib.contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    """A full disk in words, from torch's own writer too; the last checkpoint stays."""
-    with explained(folder, "folder"):
-        try:
-            yield
-        except RuntimeError as error:
-            if "PytorchStreamWriter" not in str(error) and "file write failed" not in str(error):
-                raise
-            raise WorkspaceError(
-                f"a checkpoint could not be written to '{folder}', probably because the disk is full; the last one is "
-                "kept, and the same call goes on from there"
-            ) from error
 
 
 def _same_data(work: Path, fingerprint: dict[str, str]) -> None:

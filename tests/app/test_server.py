@@ -29,6 +29,35 @@ def test_the_page_answers_with_a_policy_and_keeps_its_machinery_to_itself(http: 
     assert http.get("/monitoring/summary").status_code in (403, 404)
 
 
+@pytest.mark.parametrize(
+    "path",
+    (
+        *("openapi.json", "docs", "redoc", "login", "logout", "monitoring", "monitoring/summary", "pwa_icon"),
+        *("config/x", "gradio_api/openapi.json", "gradio_api/info", "gradio_api/info/", "gradio_api/app_id"),
+        *("gradio_api/token", "gradio_api/user", "gradio_api/login_check", "gradio_api/startup-events"),
+        *("gradio_api/runs", "gradio_api/queue/status", "gradio_api/deep_link", "gradio_api/vibe-code"),
+        *("gradio_api/proxy=http://127.0.0.1", "gradio_api/profiling/summary", "gradio_api/dev/reload"),
+        *("openapi.json/", "//openapi.json", "media/../openapi.json", "%6fpenapi.json"),
+    ),
+)
+def test_what_lists_or_serves_internals_is_not_there(http: httpx.Client, path: str) -> None:
+    assert http.get("/" + path, follow_redirects=False).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ("run/browse", "api/browse", "call/browse", "call/v2/browse", "component_server")
+)
+def test_handlers_cannot_be_called_by_name(http: httpx.Client, path: str) -> None:
+    assert http.post(f"/gradio_api/{path}", json={"data": []}).status_code == 404
+
+
+def test_what_the_page_needs_is_there(http: httpx.Client) -> None:
+    for path in ("/", "/config", "/theme.css", "/healthz"):
+        assert http.get(path).status_code == 200
+    sent = http.post("/gradio_api/upload", files={"files": ("a.txt", b"x")})
+    assert sent.status_code == 200 and len(sent.json()) == 1
+
+
 @pytest.mark.parametrize("headers", ({"Origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}))
 def test_writes_from_other_sites_are_refused(http: httpx.Client, headers: dict[str, str]) -> None:
     upload = {"files": ("a.txt", b"x")}

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.settings import free_port, labels_from_text, parse
@@ -44,6 +45,32 @@ def test_a_taken_port_is_replaced_by_a_free_one() -> None:
         taken.listen()
         busy = taken.getsockname()[1]
         assert free_port("127.0.0.1", busy) != busy
+
+
+def test_the_page_opens_on_another_port_where_the_usual_one_is_taken_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "stop").mkdir(parents=True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy = taken.getsockname()[1]
+        command = [sys.executable, "-W", "ignore", "-u", "app.py", "--no-browser", "--port", str(busy)]
+        command += [str(tmp_path / "photos"), "--workspace", str(tmp_path / "ws")]
+        server = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert server.stdout is not None
+        try:
+            said = next(line for line in server.stdout if line.startswith("Port "))
+            other = int(said.split("using ")[1].split(" ")[0])
+            assert f"Port {busy} is taken" in said and other != busy
+            assert f"http://127.0.0.1:{other}/" in server.stdout.readline()
+            transport = httpx.HTTPTransport(retries=8)
+            with httpx.Client(transport=transport, timeout=60) as client:
+                assert client.get(f"http://127.0.0.1:{other}/healthz").status_code == 200
+        finally:
+            server.kill()
+            server.wait()
+            server.stdout.close()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ Ended = Callable[..., Job]
 
 
 def ids_of(grid: dict[str, Any]) -> list[str]:
-    return [item["id"] for item in grid["items"]]
+    return [item["id"] for item in grid.get("value", grid)["items"]]
 
 
 def test_the_lists_that_are_written_out_are_those_of_the_registries() -> None:
@@ -38,10 +40,106 @@ def test_browse_ranks_filters_and_opens_a_sample(page: Driver, ctx: Any) -> None
     values = [scores[one].value for one in ids_of(ranked["browse-grid"])]
     assert values == sorted(values, reverse=True)
     night = page.call("browse-text", "submit", browse_text="stop")
-    assert {item["t"] for item in night["browse-grid"]["items"]} == {"stop"}
+    assert {item["t"] for item in night["browse-grid"]["value"]["items"]} == {"stop"}
     one = ids_of(ranked["browse-grid"])[0]
     panel = page.call("browse-grid", "pick", {"id": one})["browse-panel"]
     assert "Prediction" in texts(panel) and ("explain", {"id": one}) in actions(panel)
+
+
+def test_filters_with_counts_combine_and_a_cell_opens_its_samples(page: Driver, ctx: Any) -> None:
+    from ltg_core.data.records import Filter
+
+    real = Filter(origin="real", model_hash=ctx.model_hash)
+    offered = {
+        (sent["field"], sent["value"]): sent for name, sent in actions(facets_of(page)) if name == "filter"
+    }
+    assert ("label", "stop") in offered and ("split", "test") in offered
+    page.call("browse-facets", "act", {"name": "filter", **offered["label", "stop"]})
+    both = page.call("browse-facets", "act", {"name": "filter", **offered["split", "test"]})
+    label = ctx.workspace.label_names().index("stop")
+    chosen = dataclasses.replace(real, label=label, split="test")
+    assert set(ids_of(both["browse-grid"])) == set(ctx.workspace.query(chosen))
+    assert both["address"]["set"] == {"class": "stop", "split": "test"}
+    train = ctx.workspace.count(dataclasses.replace(real, label=label, split="train"))
+    assert f"Train {train}" in texts(both["browse-facets"]), (
+        "what another value of the same group would leave"
+    )
+
+    matrix = page.call("browse-count", "act", {"name": "show", "mode": "confusion"})
+    cells = [sent for name, sent in actions(matrix["browse-summary"]) if name == "cell"]
+    assert {"label": "stop", "prediction": "stop"} in cells
+    opened = page.call("browse-summary", "act", {"name": "cell", "label": "stop", "prediction": "stop"})
+    right = dataclasses.replace(chosen, prediction=label)
+    assert set(ids_of(opened["browse-grid"])) == set(ctx.workspace.query(right))
+    cleared = page.call("browse-count", "act", {"name": "clear"})
+    assert cleared["address"]["set"] == {}
+
+
+def facets_of(page: Driver) -> dict[str, Any]:
+    return page.call("browse-text", "submit", browse_text="")["browse-facets"]
+
+
+def test_the_table_of_classes_says_what_the_check_says(page: Driver, ctx: Any) -> None:
+    from ltg_core import workflows
+
+    page.call("browse-facets", "act", {"name": "filter", "field": "split", "value": "test"})
+    shown = page.call("browse-count", "act", {"name": "show", "mode": "classes"})
+    check = workflows.check_classifier(ctx.workspace, ctx.classifier(), "test")
+    for row in check["per_class"]:
+        assert f"{row['label']} {row['n']} {100 * row['accuracy']:.1f} %" in " ".join(
+            texts(shown["browse-summary"]).split()
+        )
+
+
+def test_a_link_opens_what_it_names(page: Driver, ctx: Any) -> None:
+    from ltg_core.data.records import Filter
+
+    one = ctx.workspace.query(Filter(origin="real", split="test"), limit=1)[0]
+    arrived = page.call("address", "go", {"query": f"?tab=map&split=test&find=sign&page=99999&sample={one}"})
+    assert arrived["tabs"]["selected"] == "map" and arrived["browse-text"] == "sign"
+    assert set(ids_of(arrived["browse-grid"])) <= set(ctx.workspace.query(Filter(split="test")))
+    assert "Prediction" in texts(arrived["browse-panel"])
+    again = page.call("browse-grid", "pick", {"id": one})["address"]
+    assert again["set"] == {"split": "test", "find": "sign", "sample": one} and again["replace"]
+
+
+@pytest.mark.parametrize(
+    "query", ("?class=nobody", "?tab=x&show=x&page=-1&meta.=1", "?sample=none", "?%00=%ff&a")
+)
+def test_a_link_to_what_is_not_there_shows_that_nothing_is(page: Driver, query: str) -> None:
+    arrived = page.call("address", "go", {"query": query})
+    assert arrived["tabs"]["selected"] == "browse"
+    items = arrived["browse-grid"]["value"]["items"]
+    assert bool(items) is ("nobody" not in query)
+    assert bool(page.messages) is ("sample=" in query)
+
+
+def test_an_import_does_not_wait_for_a_generation_and_the_queue_is_shown(page: Driver, ctx: Any) -> None:
+    import threading
+
+    from driver import texts as said
+
+    gate = threading.Event()
+    try:
+        busy = ctx.submit("generate", "Imagining", lambda on_progress, cancel: gate.wait(60))
+        setup = ctx.submit("setup", "Importing", lambda on_progress, cancel: gate.wait(60))
+        second = ctx.submit("setup", "Fitting the head", lambda on_progress, cancel: "done")
+        until(lambda: (busy.state, setup.state) == ("running", "running"))
+        assert second.state == "queued" and ctx.before(second) == 1
+        assert "place 1 in the queue" in said(ctx.bar(second))
+        ctx.jobs.cancel(second.id)
+        assert "will not start" in said(ctx.bar(second))
+    finally:
+        gate.set()
+    until(lambda: busy.ended and setup.ended and second.ended)
+    assert second.state == "cancelled" and ctx.before(second) == 0
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_forged_id_is_answered_in_words(page: Driver) -> None:
@@ -163,6 +261,28 @@ def test_setup_imports_a_folder_and_refuses_a_foreign_network(
     assert ended("setup").id == job.id and job.state == "failed"
     assert "resnet20_cifar" in job.reason
     assert ctx.classifier().name == "tiny signs", "what was there before is still in use"
+
+
+def test_setup_holds_images_out_and_refuses_what_cannot_be(
+    page: Driver, ctx: Any, ended: Ended, tmp_path: Path, tiny_world: Any
+) -> None:
+    import shutil
+
+    shutil.copytree(tiny_world.folder / "test" / "stop", tmp_path / "set" / "Stop")
+    order = {"setup_path": str(tmp_path / "set"), "setup_holdout": "0.2"}
+    page.call("setup-import", "click", **order, setup_group="track")
+    job = ended("setup")
+    assert job.state == "failed" and "no column 'track'" in job.reason
+    before = ctx.workspace.count()
+    page.call("setup-import", "click", **order)
+    job = ended("setup")
+    assert job.state == "done" and "'Stop' as 'stop'" in job.result
+    assert ctx.workspace.count() == before + 6
+    page.call(
+        "setup-import", "click", setup_path=str(tmp_path / "set"), setup_split="val", setup_holdout="0.2"
+    )
+    job = ended("setup")
+    assert job.state == "failed" and "not both" in job.reason
 
 
 def test_hostile_names_travel_as_text(page: Driver, ctx: Any) -> None:

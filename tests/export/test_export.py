@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
-from ltg_core import curation
 from ltg_core.data.datasets import import_dataset
 from ltg_core.data.images import content_hash, encode_png
 from ltg_core.data.records import Filter
@@ -20,55 +17,11 @@ from ltg_core.data.workspace import Workspace
 from ltg_core.errors import Cancelled, InputError, WorkspaceError
 from ltg_core.export import EXPORTERS, export, zip_export
 from ltg_core.export.base import FolderNames, safe_file_name
-from ltg_core.export.card import plain
 from ltg_core.export.guard import protected
 from ltg_core.export.parquet import ParquetExporter
+from ltg_core.export.text import plain
 from ltg_core.jobs import CancelToken, Progress
-
-HOSTILE = "<img src=x onerror=alert(1)>/../../evil"
-
-
-def picture(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-
-
-@pytest.fixture
-def ws(tmp_path: Path) -> Iterator[Workspace]:
-    with Workspace(tmp_path / "ws") as workspace:
-        workspace.set_label_names(["stop", HOSTILE])
-        yield workspace
-
-
-@pytest.fixture
-def world(ws: Workspace) -> dict[str, str]:
-    """One sample of every kind that matters, by a name for it."""
-    run = ws.start_run(
-        "generate", {"signal": "epistemic", "weight": 2.5}, seed=11, hashes={"classifier": "m"}
-    )
-    real = {"origin": "real", "label": 0, "label_name": "stop"}
-    made = {"origin": run.id, "label": 0, "label_name": "stop", "caption": "a stop sign at night"}
-    ids = {split: ws.add_image(picture(i), split=split, source=f"{split}.png", **real)
-           for i, split in enumerate(("train", "val", "test"))}  # fmt: skip
-    ids["generated"] = ws.add_image(picture(10), meta={"prompt": "a stop sign at night", "seed": 5}, **made)
-    ids["from train"] = ws.add_image(picture(11), meta={"source": ids["train"], "seed": 6}, **made)
-    ids["from test"] = ws.add_image(picture(12), meta={"source": ids["test"], "seed": 7}, **made)
-    ids["from that"] = ws.add_image(picture(13), meta={"source": ids["from test"], "seed": 8}, **made)
-    ids["from nowhere"] = ws.add_image(picture(14), meta={"source": "0123456789", "seed": 9}, **made)
-    ids["copy of val"] = ws.add_image(picture(1), meta={"seed": 10}, **made)
-    ids["copy of generated"] = ws.add_image(picture(10), meta={"seed": 12}, **made)
-    ids["unlabelled"] = ws.add_image(picture(15), origin="real", split="train")
-    ids["hostile"] = ws.add_image(picture(16), origin="real", split="train", label=1, label_name=HOSTILE)
-    ws.finish_run(run.id, "done")
-    ws.set_scores("m", "entropy", {ids["generated"]: (1.5, 97.0)})
-    ws.set_predictions("m", {ids["generated"]: (1, 0.75)})
-    curation.set_verdict(ws, [ids["generated"]], "accepted")
-    curation.tag(ws, [ids["generated"]], add=["night"])
-    return ids
-
-
-def _manifest(path: Path) -> dict[str, dict]:
-    lines = (path / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-    return {record["id"]: record for record in map(json.loads, lines)}
+from tests.export.conftest import HOSTILE, manifest, picture
 
 
 @pytest.mark.parametrize("fmt", list(EXPORTERS))
@@ -79,9 +32,9 @@ def test_held_out_samples_their_offspring_and_copies_are_never_exported(
     name = {id: key for key, id in world.items()}
     out = {name[id]: reason for id, reason in report.left_out}
     refused = {"val", "test", "from test", "from that", "from nowhere", "copy of val", "copy of generated"}
-    assert set(out) == refused | ({"unlabelled"} if fmt == "imagefolder" else set())
+    assert set(out) == refused | ({"unlabelled"} if EXPORTERS[fmt].NEEDS_LABEL else set())
     assert "'test'" in out["from that"] and "exact copy" in out["copy of val"]
-    assert set(_manifest(report.path)) == set(world.values()) - {id for id, _ in report.left_out}
+    assert set(manifest(report.path)) == set(world.values()) - {id for id, _ in report.left_out}
     assert report.n == len(world) - len(out)
     written = [json.loads(line) for line in (report.path / "left_out.jsonl").read_text().splitlines()]
     assert {line["id"] for line in written} == {id for id, _ in report.left_out}
@@ -89,7 +42,7 @@ def test_held_out_samples_their_offspring_and_copies_are_never_exported(
 
 def test_the_manifest_has_the_whole_provenance(ws: Workspace, world, tmp_path: Path):
     report = export(ws, [world["generated"], world["from train"]], tmp_path / "out")
-    record = _manifest(report.path)[world["generated"]]
+    record = manifest(report.path)[world["generated"]]
     assert (record["prompt"], record["seed"], record["verdict"]) == ("a stop sign at night", 5, "accepted")
     assert record["tags"] == ["night"] and record["image_hash"] == content_hash(picture(10))
     assert record["run"]["settings"] == {"signal": "epistemic", "weight": 2.5} and record["run"]["seed"] == 11
@@ -97,7 +50,7 @@ def test_the_manifest_has_the_whole_provenance(ws: Workspace, world, tmp_path: P
     assert record["scores"] == {"m": {"entropy": {"value": 1.5, "percentile": 97.0}}}
     prediction = record["predictions"]["m"]
     assert (prediction["pred"], prediction["correct"], prediction["class_name"]) == (1, False, HOSTILE)
-    made_from = _manifest(report.path)[world["from train"]]["made_from"]
+    made_from = manifest(report.path)[world["from train"]]["made_from"]
     assert (made_from["id"], made_from["split"]) == (world["train"], "train")
     with Image.open(report.path / record["file_name"]) as image:
         assert image.text["longtail:prompt"] == "a stop sign at night" and image.text["longtail:seed"] == "5"

@@ -66,7 +66,7 @@ def test_the_unguided_sampler_is_the_diffusers_pipeline(
     expected = pipeline(
         list(request_of_three.prompts),
         num_inference_steps=5,
-        guidance_scale=2.0,
+        guidance_scale=PRESETS["unguided"].cfg,
         latents=noise,
         output_type="np",
     ).images

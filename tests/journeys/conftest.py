@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -53,6 +54,14 @@ def _need(condition: bool, what: str) -> None:
     pytest.skip(what)
 
 
+@pytest.fixture(autouse=True)
+def _patience() -> None:
+    """A training beside the test must not fail it."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=120_000)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Debian's Chromium."""
@@ -73,19 +82,18 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     """``python app.py`` as a process of its own, with a new workspace."""
     if not (demo_folder() / "generator" / "model_index.json").is_file():
         pytest.skip("the demo's generator is not there; 'python -m ltg_core demo build' makes it")
+    with serve(tmp_path_factory.mktemp("journey")) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serve(folder: Path, *arguments: str) -> Iterator[str]:
+    """A server with a new workspace in ``folder``; gives its address."""
     from app.settings import free_port
 
     port = free_port("127.0.0.1", 0)
-    folder = tmp_path_factory.mktemp("journey")
-    command = [
-        sys.executable,
-        "app.py",
-        "--no-browser",
-        "--port",
-        str(port),
-        "--workspace",
-        str(folder / "ws"),
-    ]
+    command = [sys.executable, "app.py", *arguments, "--no-browser", "--port", str(port)]
+    command += ["--workspace", str(folder / "ws")]
     environment = {**os.environ, "LTG_DEMO_DIR": str(demo_folder())}
     with open(folder / "server.log", "w") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -95,7 +103,7 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         yield address
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -138,17 +146,26 @@ class Visit:
 
 @pytest.fixture
 def visit(browser: Any, server: str) -> Iterator[Visit]:
+    """A fresh visitor of the demo."""
+    with visiting(browser, server) as seen:
+        yield seen
+
+
+@contextlib.contextmanager
+def visiting(browser: Any, address: str) -> Iterator[Visit]:
     """A fresh visitor; page errors, failed answers and requests that leave the machine fail the test."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(120_000)
-    seen = Visit(page, server, [])
+    seen = Visit(page, address, [])
     page.on("pageerror", lambda error: seen.wrong.append(f"page error: {error}"))
     page.on("response", lambda r: seen.wrong.append(f"{r.status} {r.url}") if r.status >= 500 else None)
     page.on("request", lambda r: _outside(seen, r.url))
-    page.goto(server)
-    yield seen
-    context.close()
+    page.goto(address)
+    try:
+        yield seen
+    finally:
+        context.close()
     assert not seen.wrong, seen.wrong
 
 

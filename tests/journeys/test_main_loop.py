@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Visit
+from conftest import Visit, serve, visiting
 from playwright.sync_api import expect
 
 pytestmark = pytest.mark.timeout(1800)
 SLOW = 600_000
-
-
-@pytest.fixture(autouse=True)
-def _patience() -> None:
-    """A training beside the test must not fail it."""
-    expect.set_options(timeout=120_000)
 
 
 def test_an_engineer_goes_through_the_whole_loop(visit: Visit) -> None:
@@ -103,7 +99,7 @@ def browse(visit: Visit) -> str:
     visit.shot("browse")
     choose(page, "#browse-sort", "Entropy")
     expect(page.locator("#browse-count")).to_contain_text("ranked by Entropy")
-    page.locator("#browse-right").get_by_text("Wrong", exact=True).click()
+    page.locator("#browse-facets details[open] .facet-row", has_text="Wrong").click()
     expect(page.locator("#browse-grid .card-sub:not(.wrong)")).to_have_count(0)
     page.locator("#browse-grid .card").nth(1).click()
     panel = page.locator("#browse-panel")
@@ -211,3 +207,12 @@ def curate_and_export(visit: Visit) -> None:
     assert any(name.endswith("manifest.jsonl") for name in names)
     assert sum(name.endswith(".png") for name in names) == 2
     visit.shot("export")
+
+
+def test_the_server_stops_although_a_page_is_open(browser: Any, tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        with serve(tmp_path) as address:
+            visit = stack.enter_context(visiting(browser, address))
+            expect(visit.page.locator("#header")).to_be_visible()
+        # leaving ``serve`` has asked the server to stop, and would have failed if it had waited for the page
+        assert visit.page.locator("#header").is_visible()

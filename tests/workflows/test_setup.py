@@ -111,6 +111,114 @@ def test_classes_that_the_classifier_does_not_know_are_kept_without_a_label(
     assert mapping["unknown"] == {"zebra": 1} and mapping["absent"] == ["yield", "parking"]
 
 
+def _respelt(tiny_world, folder: Path) -> Path:
+    """The test pictures in folders as people would name them."""
+    for sign, name in (("stop", "STOP"), ("yield", "yield_"), ("parking", "Parking")):
+        shutil.copytree(tiny_world.folder / "test" / sign, folder / name)
+    return folder
+
+
+def test_class_names_in_another_spelling_are_taken_for_the_classifiers_and_it_is_said(
+    empty_workspace: Workspace, tiny_world, tiny_classifier_file: Path, tmp_path: Path
+):
+    workflows.use_classifier(empty_workspace, tiny_classifier_file)
+    report = workflows.import_data(empty_workspace, _respelt(tiny_world, tmp_path / "set"))
+    assert report.read_as == {"STOP": "stop", "yield_": "yield", "Parking": "parking"}
+    assert not report.unknown_labels and "'STOP' as 'stop'" in report.summary()
+    mapping = workflows.label_mapping(empty_workspace)
+    assert (
+        mapping["matched"] == {"stop": 6, "yield": 6, "parking": 6} and mapping["read_as"] == report.read_as
+    )
+
+
+def test_a_classifier_that_comes_after_the_data_takes_its_names_too(
+    empty_workspace: Workspace, tiny_world, tiny_classifier_file: Path, tmp_path: Path, caplog
+):
+    workflows.import_data(empty_workspace, _respelt(tiny_world, tmp_path / "set"))
+    classifier = workflows.use_classifier(empty_workspace, tiny_classifier_file)
+    assert "'yield_' as 'yield'" in caplog.text
+    assert workflows.label_mapping(empty_workspace)["read_as"]["STOP"] == "stop"
+    workflows.score(empty_workspace, classifier)
+    checked = workflows.check_classifier(empty_workspace, classifier)
+    assert checked["n"] == 18 and checked["accuracy"] > 0.5, "names, numbers and pictures belong together"
+
+
+def test_names_that_could_mean_two_classes_are_refused_with_both_lists(
+    empty_workspace: Workspace, tiny_world, tiny_classifier_file: Path, tmp_path: Path
+):
+    shutil.copytree(tiny_world.folder / "test" / "stop", tmp_path / "set" / "Stop")
+    shutil.copytree(tiny_world.folder / "val" / "stop", tmp_path / "set" / "STOP")
+    workflows.use_classifier(empty_workspace, tiny_classifier_file)
+    with pytest.raises(DatasetError, match=r"'STOP', 'Stop' could be 'stop'.*'stop', 'yield', 'parking'"):
+        workflows.import_data(empty_workspace, tmp_path / "set")
+    assert empty_workspace.count() == 0
+
+
+def test_images_are_held_out_on_import_and_the_run_says_how(
+    empty_workspace: Workspace, tiny_world, tiny_classifier_file: Path
+):
+    data = tiny_world.folder / "train"
+    report = workflows.import_data(empty_workspace, data, holdout=(0.25, 0.25), seed=3)
+    assert report.splits == {"train": 18, "val": 9, "test": 9} and "val 9" in report.summary()
+    for label in range(3):
+        assert empty_workspace.count(Filter(split="val", label=label)) == 3
+    (run,) = empty_workspace.runs("hold-out")
+    assert run.seed == 3 and run.settings["shares"] == {"train": 0.5, "val": 0.25, "test": 0.25}
+    assert workflows.import_data(empty_workspace, data, holdout=0.25).present == 36
+    assert empty_workspace.count() == 36 and empty_workspace.count(Filter(split="val")) == 9
+    classifier = workflows.use_classifier(empty_workspace, tiny_classifier_file)
+    fitted = workflows.fit_head(
+        empty_workspace, classifier, workflows.HeadSettings(members=4, hidden=8, epochs=1)
+    )
+    assert fitted.result["splits"] == {"fitted_on": "train", "held_out": "val"}
+
+
+def test_a_hold_out_after_the_fit_says_that_the_head_must_be_fitted_again(
+    empty_workspace: Workspace, tiny_world, tiny_classifier_file: Path, caplog
+):
+    classifier = workflows.use_classifier(empty_workspace, tiny_classifier_file)
+    workflows.import_data(empty_workspace, tiny_world.folder / "train")
+    workflows.fit_head(empty_workspace, classifier, workflows.HeadSettings(members=4, hidden=8, epochs=1))
+    assert "fitted again" not in caplog.text
+    workflows.import_data(empty_workspace, tiny_world.folder / "train", holdout=0.25)
+    assert "fitted again" in caplog.text and empty_workspace.count(Filter(split="val")) == 9
+
+
+def test_labels_beyond_the_classifiers_outputs_are_kept_without_a_class_and_told(
+    empty_workspace: Workspace, tiny_classifier_file: Path, tmp_path: Path, caplog
+):
+    rows = []
+    for i in range(5):
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 8), (40 * i, 0, 0)).save(buffer, "PNG")
+        rows.append({"image": buffer.getvalue(), "label": i})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "set.parquet")
+    workflows.use_classifier(empty_workspace, tiny_classifier_file)
+    report = workflows.import_data(empty_workspace, tmp_path / "set.parquet")
+    assert report.added == 5 and report.unknown_labels == {"3": 1, "4": 1}
+    assert "2 images have classes that the classifier does not know ('3', '4')" in caplog.text
+    labels = [sample.label for sample in empty_workspace.samples(empty_workspace.query())]
+    assert labels == [0, 1, 2, None, None]
+
+
+def test_a_hold_out_that_cannot_be_is_refused_before_anything_is_imported(
+    empty_workspace: Workspace, tiny_world, tmp_path: Path, caplog
+):
+    data = tiny_world.folder / "train"
+    for options, words in (
+        ({"holdout": 1.2}, "cannot hold out 1.2"),
+        ({"holdout": 0.2, "split": "test"}, "not both"),
+        ({"group": "track"}, "say how many"),
+        ({"holdout": 0.2, "group": "track"}, "no column 'track'.*none"),
+    ):
+        with pytest.raises(InputError, match=words):
+            workflows.import_data(empty_workspace, data, **options)
+    assert empty_workspace.count() == 0 and empty_workspace.runs() == []
+    report = workflows.import_data(empty_workspace, tiny_world.folder, holdout=0.2)
+    assert report.splits == {"train": 36, "val": 18, "test": 18} and not report.held_out
+    assert "nothing was held out" in caplog.text
+
+
 def test_a_classifier_without_class_names_takes_those_of_the_data(
     empty_workspace: Workspace, tiny_world, tiny_classifier_file: Path, tmp_path: Path
 ):

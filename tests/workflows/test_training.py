@@ -51,6 +51,8 @@ def test_what_is_held_out_is_not_trained_on_and_groups_stay_together(tmp_path: P
     assert not reds[0] & reds[1] and len(reds[0] | reds[1]) == 40
     tracks = [{red // 4 for red in some} for some in reds]
     assert tracks[0] and tracks[1] and not tracks[0] & tracks[1]
+    with pytest.raises(InputError, match=r"no column 'trak'.*'track'"):
+        gather(table, 16, group="trak", holdout=0.4)
 
 
 def test_a_broken_picture_is_reported_and_an_unknown_split_refused(tiny_world, tmp_path: Path):

@@ -1,0 +1,177 @@
+"""Near copies, folders that exist, and exports that are killed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from ltg_core.data.records import NewSample
+from ltg_core.data.workspace import Workspace
+from ltg_core.errors import Cancelled, InputError
+from ltg_core.export import EXPORTERS, export, zip_export
+from ltg_core.export import near as near_module
+from ltg_core.jobs import CancelToken, Progress
+from tests.conftest import draw
+from tests.export.conftest import manifest, picture
+
+
+def _encoded(image: Image.Image, kind: str, **options: int) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return Image.open(buffer).convert("RGB")
+
+
+CHANGES = {
+    "as JPEG": lambda image: _encoded(image, "JPEG", quality=90),
+    "smaller": lambda image: image.resize((24, 24), Image.Resampling.BICUBIC),
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.05),
+    "paler": lambda image: ImageEnhance.Contrast(image).enhance(0.8),
+}
+
+
+@pytest.mark.parametrize("fmt", list(EXPORTERS))
+def test_near_copies_of_held_out_samples_are_left_out_and_other_pictures_of_the_class_are_not(
+    ws: Workspace, tmp_path: Path, fmt
+):
+    real = {"origin": "real", "label": 0, "label_name": "stop"}
+    held = ws.add_image(draw("stop", 1), split="val", **real)
+    others = [ws.add_image(draw("stop", seed), split="train", **real) for seed in range(2, 8)]
+    near = [ws.add_image(change(draw("stop", 1)), split="train", **real) for change in CHANGES.values()]
+    report = export(ws, [*near, *others], tmp_path / "out", fmt)
+    assert sorted(manifest(report.path)) == sorted(others)
+    assert dict(report.left_out) == dict.fromkeys(
+        near, "it is a near copy of a sample of the held-out split 'val'"
+    )
+    lines = [json.loads(line) for line in (report.path / "left_out.jsonl").read_text().splitlines()]
+    assert {line["copy_of"] for line in lines} == {held}
+    assert "4 x: it is a near copy" in (report.path / "README.md").read_text(encoding="utf-8")
+
+
+def test_near_copies_are_found_between_val_and_test_and_flat_pictures_are_not_compared(
+    ws: Workspace, tmp_path: Path
+):
+    real = {"origin": "real", "label": 0, "label_name": "stop"}
+    test = ws.add_image(draw("stop", 1), split="test", **real)
+    val = ws.add_image(_encoded(draw("stop", 1), "JPEG", quality=80), split="val", **real)
+    dark = [
+        ws.add_image(np.full((8, 8, 3), level, np.uint8), split=split, **real)
+        for level, split in ((3, "train"), (4, "test"))
+    ]
+    report = export(ws, [val, test, *dark], tmp_path / "out", held_out=True)
+    assert [id for id, _ in report.left_out] == [val] and report.splits == {"train": 1, "test": 2}
+
+
+def test_how_held_out_pictures_look_is_kept_and_grows_with_the_data(ws: Workspace, world, tmp_path: Path):
+    export(ws, [world["train"]], tmp_path / "one")
+    first = ws.array(near_module._KEY)
+    assert first is not None and len(first) == 2  # val and test
+    ws.add_image(picture(70), origin="real", split="test", label=0, label_name="stop")
+    export(ws, [world["train"]], tmp_path / "two")
+    second = ws.array(near_module._KEY)
+    assert second is not None and len(second) == 3 and set(first["hash"]) < set(second["hash"])
+
+
+def test_the_most_alike_of_many_is_found_over_all_chunks(ws: Workspace, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(near_module, "_CHUNK", 1)  # 16 others in a chunk
+    real = {"origin": "real", "label": 0, "label_name": "stop"}
+    others = [ws.add_image(picture(100 + i), split="test", **real) for i in range(40)]
+    twins = [
+        ws.add_image(
+            Image.fromarray(picture(100 + i)).resize((16, 16), Image.Resampling.BOX), split="train", **real
+        )
+        for i in (0, 21, 39)
+    ]
+    found = near_module.near_copies(ws, twins, others, lambda progress: None, CancelToken())
+    assert found == {twin: others[i] for twin, i in zip(twins, (0, 21, 39), strict=True)}
+
+
+def test_an_export_that_exists_is_replaced_only_on_request(ws: Workspace, world, tmp_path: Path):
+    place = tmp_path / "out"
+    export(ws, [world["train"]], place)
+    with pytest.raises(InputError, match="in use"):
+        export(ws, [world["generated"]], place)
+    assert list(manifest(place)) == [world["train"]]
+    export(ws, [world["generated"]], place, "csv", overwrite=True)
+    assert list(manifest(place)) == [world["generated"]] and not (place / "train").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.name != "ws"] == ["out"]
+
+
+def test_a_folder_that_is_no_export_is_never_replaced(ws: Workspace, world, tmp_path: Path):
+    for name, file in (("home", "mine.txt"), ("half", "manifest.jsonl")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("x")
+        with pytest.raises(InputError, match="no earlier export"):
+            export(ws, [world["train"]], tmp_path / name, overwrite=True)
+        assert (tmp_path / name / file).read_text() == "x"
+    with pytest.raises(InputError, match="no earlier export"):
+        export(ws, [world["train"]], tmp_path / "home" / "mine.txt", overwrite=True)
+
+
+def test_a_stopped_replacement_leaves_the_earlier_export(ws: Workspace, world, tmp_path: Path):
+    place, token = tmp_path / "out", CancelToken()
+    export(ws, [world["train"]], place)
+
+    def on_progress(progress: Progress) -> None:
+        if progress.done:
+            token.cancel()
+
+    with pytest.raises(Cancelled):
+        export(ws, list(world.values()), place, overwrite=True, on_progress=on_progress, cancel=token)
+    assert list(manifest(place)) == [world["train"]]
+    assert [path.name for path in tmp_path.iterdir() if path.name != "ws"] == ["out"]
+
+
+def test_a_zip_file_that_exists_is_replaced_only_on_request(ws: Workspace, world, tmp_path: Path):
+    report = export(ws, [world["train"]], tmp_path / "out")
+    (tmp_path / "out.zip").write_text("mine")
+    with pytest.raises(InputError, match="exists"):
+        zip_export(report.path)
+    assert (tmp_path / "out.zip").read_text() == "mine"
+    assert zip_export(report.path, overwrite=True).read_bytes().startswith(b"PK")
+
+
+_KILLED = """
+import sys
+from ltg_core.data.workspace import Workspace
+from ltg_core.export import export
+
+with Workspace(sys.argv[1]) as ws:
+    print("writing", flush=True)
+    export(ws, ws.query(), sys.argv[2], sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("fmt", ["imagefolder", "webdataset"])
+def test_a_killed_export_leaves_nothing_under_its_name(ws: Workspace, tmp_path: Path, fmt):
+    real: dict[str, Any] = {"origin": "real", "split": "train", "label": 0, "label_name": "stop"}
+    pictures = np.random.default_rng(0).integers(0, 256, (300, 96, 96, 3), dtype=np.uint8)
+    ws.add_images([NewSample(one, **real) for one in pictures])
+    place = tmp_path / "sets"
+    process = subprocess.Popen(
+        [sys.executable, "-c", _KILLED, str(ws.path), str(place / "out"), fmt], stdout=subprocess.PIPE
+    )
+
+    def manifests() -> list[Path]:
+        return list(place.glob(".longtail-export-*/manifest.jsonl"))
+
+    try:
+        while process.poll() is None and not manifests():
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    assert manifests() and not (place / "out").exists()
+    assert export(ws, ws.query()[:3], place / "out", fmt).n == 3  # the name is free
