@@ -77,12 +77,14 @@ def names_of(row: np.ndarray) -> tuple[str, ...]:
     return found or (CONDITIONS[int(row.argmax())],)
 
 
-def gates(bench: Bench) -> dict[str, Any]:
-    """Class and condition agreement of 1,000 unguided samples, and what the plain prompt yields, at two scales."""
+def gates(bench: Bench, scales: list[float], path: Path) -> None:
+    """Class and condition agreement of 1,000 unguided samples, and what the plain prompt yields, at each scale."""
     cells = [(sign, condition) for sign in CLASSES for condition in CONDITIONS] * 10
     plain_labels = [i for i in range(len(CLASSES)) for _ in range(100)]
-    found: dict[str, Any] = {"autoencoder_psnr_db": bench.psnr()}
-    for cfg in (2.0, PRESETS["unguided"].cfg):
+    found: dict[str, Any] = read_json(path) or {"autoencoder_psnr_db": bench.psnr()}
+    for cfg in scales:
+        if str(cfg) in found:
+            continue
         guidance = dataclasses.replace(PRESETS["unguided"], cfg=cfg)
         named = bench.sample(
             [prompt(s, (c,)) for s, c in cells], [CLASSES.index(s) for s, _ in cells], 50_000, guidance
@@ -105,7 +107,7 @@ def gates(bench: Bench) -> dict[str, Any]:
             "class_agreement_plain": float((signs_plain == np.array(plain_labels)).mean()),
             "plain_condition_share": {c: n / len(plain) for c, n in share.items()},
         }
-    return found
+        write_json(path, found)
 
 
 class Bench:
@@ -250,6 +252,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--per-class", type=int, default=8, help="images a class and seed of the main arms")
     parser.add_argument("--ablation", type=int, default=5, help="the same of the other arms")
+    parser.add_argument(
+        "--scales", type=float, nargs="*", default=[PRESETS["unguided"].cfg, 2.0], help="of the gates"
+    )
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
     parser.add_argument("--parts", nargs="*", default=["gates", "signals", "arms"])
     options = parser.parse_args()
@@ -258,8 +263,8 @@ def main() -> None:
     write_json(options.out / "machine.json", record)
     if "signals" in options.parts:
         write_json(options.out / "signals.json", signals(bench, bench.world.test()))
-    if "gates" in options.parts and not (options.out / "gates.json").exists():
-        write_json(options.out / "gates.json", gates(bench))
+    if "gates" in options.parts:
+        gates(bench, options.scales, options.out / "gates.json")
     if "arms" not in options.parts:
         return
     wanted = sorted(options.arms, key=lambda name: name not in MAIN)

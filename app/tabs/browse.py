@@ -64,8 +64,9 @@ def build(ctx: AppContext) -> SimpleNamespace:
 
 
 def orders(ctx: AppContext) -> list[tuple[str, str]]:
-    """What the samples can be ranked by: (words, name)."""
-    return [*signal_choices(ctx), *(_ORDERS if ctx.model_hash else _ORDERS[-1:])]
+    """What the samples can be ranked by: (words, name); a classifier that was just chosen has scored nothing yet."""
+    scored = signal_choices(ctx)
+    return [*scored, *(_ORDERS if scored else _ORDERS[-1:])]
 
 
 def show(
