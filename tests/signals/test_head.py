@@ -17,7 +17,7 @@ from ltg_core.signals.head import EpistemicHead, HeadSettings, fit_head
 from ltg_core.types import Labels, Outputs
 
 Data = tuple[Outputs, Labels]
-ANCHORED = dataclasses.replace(SMALL, anchor=True)
+ANCHORED = dataclasses.replace(SMALL, anchor=True, temperature=1.0)
 
 
 def fit(data: Data, settings: HeadSettings = SMALL, seed: int = 0, **more: object) -> EpistemicHead:
