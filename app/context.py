@@ -200,7 +200,7 @@ class AppContext:
                 self.submit("open", "Opening the demo", self._open_demo)
             else:
                 self.submit("open", "Opening your data", self._open_own)
-        except Exception:
+        except Exception:  # the thread's last frame: the page goes on, and Setup can be used by hand
             log.exception("the warm-up failed")
 
     def _open_demo(self, on_progress: ProgressFn, cancel: CancelToken) -> None:

@@ -101,7 +101,7 @@ def arms_section(folder: Path, costs: dict[str, float]) -> list[str]:
     base = arms[BASE]
     base_cost = cost(base["calls"], costs)
     lines = [
-        f"{len(set(base['seeds']))} seeds, every class equally often, prompt without a condition; "
+        "Every class equally often, prompt without a condition; "
         "cost counts the FLOPs of all denoiser, decoder, classifier and judge calls.",
         "",
         "| arm | images | planted share of on-class | on class | distinct conditions in 10 images of a class | error on believed | survival "
@@ -111,7 +111,7 @@ def arms_section(folder: Path, costs: dict[str, float]) -> list[str]:
     for name, arm in arms.items():
         rows = arm["rows"]
         lines.append(
-            f"| {name} | {len(rows)} | {figure(rows, share)} | {figure(rows, on_class)} | {distinct(rows, 10):.2f} | "
+            f"| {name} | {len(rows)} ({len(set(arm['seeds']))} seeds) | {figure(rows, share)} | {figure(rows, on_class)} | {distinct(rows, 10):.2f} | "
             f"{figure(rows, believed_error)} | {np.nanmean(rows[:, 4]):.2f} | {cost(arm['calls'], costs) / base_cost:.2f} |"
         )
     lines.append("")
