@@ -46,6 +46,23 @@ def test_browse_ranks_filters_and_opens_a_sample(page: Driver, ctx: Any) -> None
     assert "Prediction" in texts(panel) and ("explain", {"id": one}) in actions(panel)
 
 
+def test_a_classifier_that_has_scored_nothing_yet_offers_no_ranking_by_its_answers(
+    ctx: Any, tmp_path: Path
+) -> None:
+    from app.context import AppContext
+    from app.settings import Settings
+    from app.tabs import browse
+    from ltg_core import workflows
+
+    fresh = AppContext(Settings(workspace=tmp_path / "ws"))
+    workflows.use_classifier(fresh.workspace, ctx.need_classifier())
+    assert fresh.model_hash == ctx.model_hash
+    for _, rank in browse.orders(fresh):
+        fresh.workspace.query(sort=rank)  # an order without scores is an error
+    assert {"epistemic", "-confidence"} <= {rank for _, rank in browse.orders(ctx)}
+    fresh.workspace.close()
+
+
 def test_filters_with_counts_combine_and_a_cell_opens_its_samples(page: Driver, ctx: Any) -> None:
     from ltg_core.data.records import Filter
 
