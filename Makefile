@@ -7,8 +7,9 @@ STAMP := $(VENV)/.installed
 TESTSTAMP := $(VENV)/.installed-tests
 WORKSPACE ?= workspace
 ARGS ?=
+CASES ?= 20000
 
-.PHONY: help env app test check format demo bench-demo bench-timing bench-cifar bench-gtsrb clean
+.PHONY: help env app test check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-zoo film fuzz clean
 
 help:
 	@echo "make app         create the environment, open the app with the demo on 127.0.0.1 (ARGS='--port 8000')"
@@ -16,7 +17,10 @@ help:
 	@echo "make check       ruff, mypy --strict on ltg_core, the layering test"
 	@echo "make demo        train the demo's models again into assets/demo (about two hours on two cores)"
 	@echo "make bench-demo  measure the demo and write docs/evidence.md"
-	@echo "make bench-timing bench-cifar bench-gtsrb   waiting times; CIFAR-10; GTSRB"
+	@echo "make bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds   waiting times; the page; CIFAR-10; GTSRB; other worlds"
+	@echo "make bench-zoo   put some 70 architectures through every step and write docs/zoo.md"
+	@echo "make film        record the loop on the demo into docs/screenshots/film.webp (Chromium, some three minutes)"
+	@echo "make fuzz        20,000 damaged and hostile files through every reader (CASES=20000)"
 	@echo "TORCH=cpu|cuda make app   choose the build of torch by hand"
 
 $(STAMP): requirements.txt tools/install.py
@@ -35,7 +39,7 @@ app: $(STAMP)
 	$(BIN)/python app.py --workspace $(WORKSPACE) $(ARGS)
 
 test: $(TESTSTAMP)
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 check: $(TESTSTAMP)
 	$(BIN)/ruff check .
@@ -58,6 +62,10 @@ bench-timing: $(TESTSTAMP)
 	$(BIN)/python -m benchmarks.bench_timing $(ARGS)
 	$(BIN)/python -m benchmarks.report
 
+bench-ui: $(TESTSTAMP)
+	$(BIN)/python -m benchmarks.ui $(ARGS)
+	$(BIN)/python -m benchmarks.report
+
 bench-cifar: $(TESTSTAMP)
 	$(BIN)/python -m benchmarks.bench_cifar $(ARGS)
 	$(BIN)/python -m benchmarks.report
@@ -66,5 +74,18 @@ bench-gtsrb: $(TESTSTAMP)
 	$(BIN)/python -m benchmarks.bench_gtsrb $(ARGS)
 	$(BIN)/python -m benchmarks.report
 
+bench-worlds: $(TESTSTAMP)
+	$(BIN)/python -m benchmarks.bench_worlds $(ARGS)
+	$(BIN)/python -m benchmarks.report
+
+bench-zoo: $(TESTSTAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_zoo $(ARGS)
+
+film: $(TESTSTAMP)
+	$(BIN)/python -m benchmarks.film $(ARGS)
+
+fuzz: $(TESTSTAMP)
+	FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests/fuzz -p no:cacheprovider --timeout 7200 $(ARGS)
+
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache test-results
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results

@@ -8,7 +8,11 @@ from app.settings import parse
 
 
 def main() -> int:
-    """Read the command line, then build and serve the page."""
+    """Read the command line, then build and serve the page, or keep the list of users."""
+    if sys.argv[1:2] == ["users"]:
+        from app import users
+
+        return users.main(sys.argv[2:])
     settings = parse(sys.argv[1:])
     from app.main import serve  # heavy: only after --help and wrong arguments are dealt with
 

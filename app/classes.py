@@ -120,7 +120,12 @@ def _pairs(counts: np.ndarray, wrong: np.ndarray, labels: Sequence[str]) -> list
 
 
 def table(
-    rows: Sequence[Mapping[str, Any]], labels: Sequence[str], query: Query, signal: str, note: Node | None
+    rows: Sequence[Mapping[str, Any]],
+    labels: Sequence[str],
+    query: Query,
+    signal: str,
+    note: Node | None,
+    drawn: Node | None = None,
 ) -> Node:
     """The figures of ``class_table``, the worst class first.
 
@@ -130,6 +135,7 @@ def table(
         query: ``by`` says how it is sorted.
         signal: Whose median stands in the last column, "" for none.
         note: What is counted.
+        drawn: What stands below the table.
     """
     shown = [row for row in rows if row["n"] or row["predicted"]]
     if not shown:
@@ -144,17 +150,21 @@ def table(
         for name, title, hint in columns
     ]
     return view(
-        h("p.soft", "Click a figure to see the samples behind it, a heading to sort."),
+        h(
+            "p.soft",
+            "Click a figure to see the samples behind it, a class to see its calibration, a heading to sort.",
+        ),
         note,
         h(
             "div.matrix-box",
             h(
                 "table.by-class",
                 h("thead", h("tr", *head)),
-                h("tbody", *[_row(row, labels[row["label"]], signal) for row in shown[:ROWS]]),
+                h("tbody", *[_row(row, labels[row["label"]], signal, query.of) for row in shown[:ROWS]]),
             ),
         ),
         h("p.soft", f"The first {ROWS} of {len(shown):,} classes.") if len(shown) > ROWS else None,
+        drawn,
         classes="classes",
     )
 
@@ -179,7 +189,7 @@ def _head(name: str, title: str, hint: str, by: str) -> Node:
     return h("th" + (".is-sorted" if mark else ""), button)
 
 
-def _row(row: Mapping[str, Any], label: str, signal: str) -> Node:
+def _row(row: Mapping[str, Any], label: str, signal: str, drawn: str) -> Node:
     def figure(name: str, text: str, share: float | None, what: dict[str, str], title: str) -> Node:
         level = "" if share is None else ".low" if share >= 0.9 else ".mid" if share >= 0.75 else ".high"
         bar = None if share is None else h("span.meter-bar", h("span.meter-fill"), w=f"{100 * share:.1f}%")
@@ -193,8 +203,16 @@ def _row(row: Mapping[str, Any], label: str, signal: str) -> Node:
 
     wrong, missed = row["n"] - row["right"], row["predicted"] - row["right"]
     own = {"label": label}
+    name = h(
+        "button.class-name" + (".is-on" if label == drawn else ""),
+        label,
+        act=("of", {"label": "" if label == drawn else label}),
+        type="button",
+        title=f"Draw the calibration of {label}",
+        aria_pressed=str(label == drawn).lower(),
+    )
     cells = [
-        h("th.true", label, title=label),
+        h("th.true", name, title=label),
         figure("n", f"{row['n']:,}", None, own, f"All {row['n']:,} samples of {label}"),
         figure(
             "accuracy",

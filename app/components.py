@@ -18,7 +18,7 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 @functools.cache
 def _script(name: str) -> str:
     folder = ASSETS / "components"
-    return "\n".join((folder / part).read_text(encoding="utf-8") for part in ("nodes.js", name))
+    return "\n".join((folder / part).read_text(encoding="utf-8") for part in ("nodes.js", *name.split()))
 
 
 class _Drawn(gr.HTML):
@@ -63,11 +63,39 @@ class View(_Drawn):
     """Nodes made by ``app.render``; event ``act`` carries what was clicked."""
 
 
-class Grid(_Drawn):
-    """Thumbnails; events ``pick`` (one has the focus), ``open`` (double click), ``decide`` (a curation key)."""
+class Pager(View):
+    """A ``View`` whose field named "page" tells its number, and whose pages the keys of the grid beside it turn."""
 
-    SCRIPT = "grid.js"
+    SCRIPT = "view.js pager.js"
+
+
+class Heats(_Drawn):
+    """Heat maps side by side: a ``View`` that fades its overlays by itself; ``charts`` of the value become curves."""
+
+    SCRIPT = "heat.js"
+    CLASS = "ltg-heats"
+
+
+class Grid(_Drawn):
+    """Thumbnails; events ``pick`` (one has the focus), ``open`` (double click, Enter)."""
+
+    SCRIPT = "cards.js grid.js"
     CLASS = "ltg-grid"
+
+
+class Curator(_Drawn):
+    """Thumbnails to decide on by key, one of them beside or alone.
+
+    Events: ``decide`` (steps in order, with a number), ``turn`` (to the next page or the previous), ``settle`` (what
+    was decided is saved). ``patch`` answers a ``decide``: its number, and what is there now.
+    """
+
+    SCRIPT = "cards.js curate.js curate-parts.js"
+    CLASS = "ltg-curate"
+
+    def __init__(self, value: Any = None, *, patch: dict[str, Any] | None = None, **given: Any) -> None:
+        self.patch = patch  # a plain attribute, as ``highlight`` of the map
+        super().__init__(value, patch=patch, **given)
 
 
 class Address(_Drawn):
@@ -78,12 +106,27 @@ class Address(_Drawn):
 
 
 class PlotMap(_Drawn):
-    """Points; events ``lasso`` (ids inside) and ``point`` (one id); ``highlight`` is a list of ids to ring."""
+    """Points; events ``lasso`` (ids that are selected now) and ``point`` (one id).
 
-    SCRIPT = "map.js"
-    CLASS = "ltg-map"
+    Args:
+        value: As ``app.plots.base`` makes it.
+        paint: Their colours, as ``app.plots.paint`` makes them.
+        highlight: Ids to ring.
+        chosen: Ids to select.
+    """
 
-    def __init__(self, value: Any = None, *, highlight: list[str] | None = None, **given: Any) -> None:
-        # A plain attribute: gr.HTML would take any word that the script quotes for the name of an event.
-        self.highlight = highlight or []
-        super().__init__(value, highlight=self.highlight, **given)
+    SCRIPT = "map_data.js map_traces.js map.js"
+    CLASS = "ltg-mapbox"
+
+    def __init__(
+        self,
+        value: Any = None,
+        *,
+        paint: dict[str, Any] | None = None,
+        highlight: list[str] | None = None,
+        chosen: list[str] | None = None,
+        **given: Any,
+    ) -> None:
+        # Plain attributes: gr.HTML would take any word that the script quotes for the name of an event.
+        self.paint, self.highlight, self.chosen = paint or {}, highlight or [], chosen or []
+        super().__init__(value, paint=self.paint, highlight=self.highlight, chosen=self.chosen, **given)

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app import opening, visitors
+from app.lanes import LANES, Lanes
+from app.quotas import Admission
 from app.render import Node, job_bar
-from app.settings import Settings, read_labels
-from ltg_core.errors import InputError, LtgError, MissingExtra
-from ltg_core.jobs import CancelToken, Job, JobBoard, Progress, ProgressFn
+from app.settings import Settings
+from ltg_core.errors import Cancelled, InputError, LtgError, WorkerLost
+from ltg_core.jobs import CancelToken, Job, JobBoard, ProgressFn, Spec, Work
+from ltg_core.workers import as_json
 
 if TYPE_CHECKING:
+    from ltg_core.data.joblog import JobRecords
     from ltg_core.data.workspace import Workspace
     from ltg_core.models.classifier import Classifier
 
 log = logging.getLogger(__name__)
-Work = Callable[[ProgressFn, CancelToken], Any]
 
 _CACHED = 300  # values at most; the key of a filter holds whatever somebody searched for
-
-LANES = {"open": "data", "setup": "data", "explain": "explain", "map": "map", "export": "disk"}
-"""Which jobs wait for each other, by kind; the others share one lane, for there is one accelerator."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Ticket:
-    """What the page knows about a job beside its progress.
-
-    Attributes:
-        title: For people.
-        about: Ids and settings that the result is shown with.
-    """
-
-    title: str
-    about: dict[str, Any]
+_RESUMED = ("generate", "imagine", "resume_generate")
+"""Tasks whose run can be taken up where it ended, to the same images."""
 
 
 class AppContext:
@@ -50,8 +38,10 @@ class AppContext:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.jobs = JobBoard()
-        self.tickets: dict[str, Ticket] = {}
+        # Within an event the board shows and cancels the visitor's own jobs only.
+        self.jobs = JobBoard(log=self, viewer=visitors.current)
+        self.lanes = Lanes(settings.workspace, memory_gb=settings.limits.worker_gb)
+        self.admission = Admission(settings.workspace, settings.limits)
         self.revision = 0  # grows when samples, models or scores change, so that pages know what is stale
         self._workspace: Workspace | None = None
         self._opening = threading.Lock()
@@ -122,6 +112,43 @@ class AppContext:
 
     # --- jobs -----------------------------------------------------------------------------------
 
+    def run(
+        self,
+        kind: str,
+        title: str,
+        task: str,
+        arguments: Mapping[str, Any],
+        *,
+        lane: str | None = None,
+        about: Mapping[str, Any] | None = None,
+        owner: str | None = None,
+        kept: bool = True,
+    ) -> Job:
+        """Queue work for a worker process; it survives a reload, and while it waits also a restart.
+
+        Args:
+            kind: The workflow's name; tabs follow the jobs of their kind.
+            title: For people.
+            task: A name in ``ltg_core.workflows.tasks``.
+            arguments: JSON values by name.
+            lane: Jobs of one lane run one after another; None for the lane of the kind.
+            about: What the result is shown with.
+            owner: None for whoever asks, "" for everybody.
+            kept: Whether a restart should find it.
+
+        Raises:
+            InputError: No such task, or too many jobs or too large a workspace.
+        """
+        from ltg_core.workflows import tasks
+
+        spec = Spec(task, as_json(dict(arguments), f"the arguments of {task}"))
+        tasks.check(task, spec.arguments)
+        if owner != "":
+            self._admit()
+        lane = lane or LANES.get(kind, "compute")
+        given = {"title": title, "about": about, "owner": owner, "spec": spec, "kept": kept}
+        return self.jobs.submit(kind, self._asking(lane, spec), lane=lane, **given)
+
     def submit(
         self,
         kind: str,
@@ -129,9 +156,9 @@ class AppContext:
         work: Work,
         *,
         lane: str | None = None,
-        about: dict[str, Any] | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> Job:
-        """Queue work that belongs to the server, not to a page.
+        """Queue a function for a thread of this process: for light work, since it shares the interpreter with the page.
 
         Args:
             kind: The workflow's name; tabs follow the jobs of their kind.
@@ -139,109 +166,164 @@ class AppContext:
             work: Called with a progress function and a cancel token.
             lane: Jobs of one lane run one after another; None for the lane of the kind.
             about: What the result is shown with.
+
+        Raises:
+            InputError: Too many jobs, or too large a workspace.
         """
+        self._admit()
+        lane = lane or LANES.get(kind, "compute")
+        return self.jobs.submit(kind, self._counted(work), lane=lane, title=title, about=about)
 
-        def counted(on_progress: ProgressFn, cancel: CancelToken) -> Any:
-            try:
-                return work(on_progress, cancel)
-            finally:
-                self.changed()
+    def _admit(self) -> None:
+        self.admission.check(len(self.running()), self.jobs.others())
 
-        job = self.jobs.submit(kind, counted, lane=lane or LANES.get(kind, "compute"))
-        self.tickets[job.id] = Ticket(title, about or {})
-        return job
+    def again(self, job_id: str) -> Job:
+        """Take a job up where it ended, or start it again.
+
+        Raises:
+            InputError: It has not ended, it is somebody else's, or its work was never written down.
+        """
+        old = self.jobs.get(job_id)
+        spec = old.spec
+        if spec is None or not self.offer(old):
+            raise InputError("this job cannot be started again from here; start it in its tab")
+        task, arguments = spec.task, spec.arguments
+        if self.offer(old) == "Resume":
+            task, arguments = "resume_generate", {"run": old.run}
+        given = {"lane": old.lane, "about": old.about, "owner": old.owner}
+        return self.run(old.kind, old.title, task, arguments, **given)
+
+    def offer(self, job: Job) -> str:
+        """What can be done with a job that ended early: "Resume", "Start again", or "" for nothing."""
+        if not job.ended or job.state == "done" or job.spec is None or self.taken_up(job):
+            return ""
+        return "Resume" if job.run and job.spec.task in _RESUMED else "Start again"
+
+    def taken_up(self, job: Job) -> bool:
+        """Whether a newer job does what this one did not: the same again, or the rest of its run."""
+        if job.state == "done" or job.spec is None:
+            return False
+        newer = (one.spec for one in self.jobs.all() if one.created > job.created and one.spec is not None)
+        return any(one == job.spec or (job.run and one.arguments.get("run") == job.run) for one in newer)
 
     def title(self, job: Job) -> str:
         """The job in words."""
-        ticket = self.tickets.get(job.id)
-        return ticket.title if ticket else job.kind
+        return job.title
 
     def about(self, job: Job) -> dict[str, Any]:
         """What the job was started with."""
-        ticket = self.tickets.get(job.id)
-        return ticket.about if ticket else {}
+        return job.about
 
     def before(self, job: Job) -> int:
-        """How many jobs of its lane have to end before this one can begin."""
-        if job.state != "queued":
-            return 0
-        others = [one for one in self.running() if one.lane == job.lane]
-        return next((place for place, one in enumerate(others) if one.id == job.id), 0)
+        """How many jobs of its lane, also of others, have to end before this one can begin."""
+        return len(self.jobs.ahead(job))
 
-    def bar(self, job: Job, *, cancel: bool = True) -> Node:
-        """The job with its place in the queue, its progress and its cancel button."""
-        return job_bar(job, self.title(job), before=self.before(job), cancel=cancel)
+    def strangers(self, job: Job) -> int:
+        """How many of those belong to somebody else."""
+        viewer = visitors.current()
+        return sum(viewer is not None and one.owner not in ("", viewer) for one in self.jobs.ahead(job))
+
+    def bar(self, job: Job, *, cancel: bool = True, again: str | None = None) -> Node:
+        """The job with its place in the queue, its progress and its buttons; ``again`` None for what can be done."""
+        return job_bar(
+            job,
+            job.title,
+            before=self.before(job),
+            others=self.strangers(job),
+            cancel=cancel,
+            again=self.offer(job) if again is None else again,
+        )
 
     def latest(self, *kinds: str) -> Job | None:
-        """The newest job of these kinds: how a page that was loaded again finds its work."""
+        """The visitor's newest job of these kinds: how a page that was loaded again finds its work."""
         return next((job for job in self.jobs.all() if job.kind in kinds), None)
 
+    def followed(self, kind: str) -> Job | None:
+        """Of several jobs of a kind the one to show: what runs, else what runs next, else what ended last."""
+        jobs = [job for job in self.jobs.all() if job.kind == kind]
+        under_way = sorted((j for j in jobs if not j.ended), key=lambda j: (j.state != "running", j.created))
+        return next(iter(under_way), None) or max(jobs, key=lambda j: j.finished or j.created, default=None)
+
     def beat(self, kind: str) -> str:
-        """Changes whenever the newest job of this kind does."""
-        job = self.latest(kind)
-        return f"{job.id}:{job.version}:{job.state}:{self.before(job)}" if job else ""
+        """Changes whenever one of the visitor's jobs of this kind does that is under way, or the newest."""
+        jobs = [job for job in self.jobs.all() if job.kind == kind]
+        seen = [job for place, job in enumerate(jobs) if place == 0 or not job.ended]
+        return "|".join(f"{job.id}:{job.version}:{job.state}:{self.before(job)}" for job in seen)
 
     def running(self) -> list[Job]:
-        """Jobs that have not ended, the oldest first."""
+        """The visitor's jobs that have not ended, the oldest first."""
         return sorted((job for job in self.jobs.all() if not job.ended), key=lambda job: job.created)
 
-    # --- start ----------------------------------------------------------------------------------
+    def _asking(self, lane: str, spec: Spec) -> Work:
+        """The work of a job that a worker does: ask it, and pass on what it says."""
+
+        def work(on_progress: ProgressFn, cancel: CancelToken) -> Any:
+            def told(step: Any) -> None:
+                on_progress(step)
+                if step.changed:
+                    self.changed()
+
+            try:
+                return self.lanes.run(lane, spec, told, cancel)
+            except WorkerLost as error:
+                self.workspace.find_interrupted()
+                raise WorkerLost(f"{error}. Press Resume or Start again to go on") from error
+
+        return self._counted(work)
+
+    def _counted(self, work: Work) -> Work:
+        """The same work; it ends when its time is over, and at its end the pages look again."""
+        hours, late = self.settings.limits.job_hours, threading.Event()
+
+        def counted(on_progress: ProgressFn, cancel: CancelToken) -> Any:
+            def stop() -> None:
+                late.set()
+                cancel.cancel()
+
+            timer = threading.Timer(hours * 3600, stop)
+            timer.daemon = True
+            if hours:
+                timer.start()
+            try:
+                return work(on_progress, cancel)
+            except Cancelled as error:
+                if late.is_set():
+                    raise LtgError(
+                        f"stopped after {hours:g} hours, the longest that a job may run here (--max-job-hours); what "
+                        "was finished is kept"
+                    ) from error
+                raise
+            finally:
+                timer.cancel()
+                self.changed()
+
+        return counted
+
+    # --- start and end --------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin what the command line asked for, behind the page's back."""
-        threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+        self.lanes.start("compute")
+        threading.Thread(target=opening.warm_up, args=(self,), name="warm-up", daemon=True).start()
 
-    def _warm_up(self) -> None:
-        try:
-            import torch
+    def close(self) -> None:
+        """End the workers; what they were doing can be resumed."""
+        self.lanes.close()
 
-            torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
-            if self.settings.wants_demo:
-                self.submit("open", "Opening the demo", self._open_demo)
+    def save(self, job: Job) -> None:
+        """Write a job down in the workspace, which is opened for the first of them."""
+        self._records().save(job)
+
+    def _records(self) -> JobRecords:
+        from ltg_core.data.joblog import JobRecords
+
+        return JobRecords(self.workspace.database)
+
+    def restore(self) -> None:
+        """Jobs of a server that is gone: those that waited are queued again, the others are shown."""
+        for job in self._records().recover():
+            if job.ended or job.spec is None:
+                self.jobs.remember(job)
             else:
-                self.submit("open", "Opening your data", self._open_own)
-        except Exception:  # the thread's last frame: the page goes on, and Setup can be used by hand
-            log.exception("the warm-up failed")
-
-    def _open_demo(self, on_progress: ProgressFn, cancel: CancelToken) -> None:
-        from ltg_core import workflows
-
-        on_progress(Progress(0, 3, "loading the demo's pictures and classifier"))
-        extra = {"folder": self.settings.demo} if self.settings.demo else {}
-        workflows.open_demo(self.workspace, **extra)
-        self.changed()
-        self._make_ready(on_progress, cancel)
-        classifier = self.need_classifier()
-        if workflows.reference(self.workspace, classifier) is None:  # not shipped, or of another version
-            workflows.fit_head(self.workspace, classifier, on_progress=on_progress, cancel=cancel)
-
-    def _open_own(self, on_progress: ProgressFn, cancel: CancelToken) -> None:
-        from ltg_core import workflows
-
-        given = self.settings
-        if given.model is not None:
-            on_progress(Progress(0, 3, f"reading the classifier {given.model.name}"))
-            labels = read_labels(given.labels) if given.labels else None
-            workflows.use_classifier(self.workspace, given.model, arch=given.arch, labels=labels)
-        if given.generator is not None:
-            workflows.use_generator(self.workspace, given.generator)
-        if given.data is not None:
-            workflows.import_data(self.workspace, given.data, on_progress=on_progress, cancel=cancel)
-        self._make_ready(on_progress, cancel)
-
-    def _make_ready(self, on_progress: ProgressFn, cancel: CancelToken) -> None:
-        """Scores for what has none, then the slow imports, so that the first generation starts at once."""
-        from ltg_core import workflows
-
-        classifier = self.classifier()
-        if classifier is not None and self.workspace.count():
-            on_progress(Progress(1, 3, "scoring the samples"))
-            workflows.score(self.workspace, classifier, on_progress=on_progress, cancel=cancel)
-            self.changed()
-        if self.generator_name() is not None:
-            on_progress(Progress(2, 3, "loading the generator"))
-            try:
-                workflows.active_generator(self.workspace)
-            except (MissingExtra, LtgError) as error:
-                log.warning("the generator cannot be used: %s", error)
-        on_progress(Progress(3, 3, "ready"))
+                job.work = self._asking(job.lane, job.spec)
+                self.jobs.enqueue(job)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.context import AppContext
 from app.controls import signal_choices, words
+from app.pins import pin_button
 from app.render import (
     QUIET_META,
     Node,
@@ -27,6 +28,14 @@ from ltg_core.errors import LtgError
 if TYPE_CHECKING:
     from ltg_core.data.records import Sample
 
+GONE = (
+    "This sample is gone",
+    "Somebody has deleted it from the workspace. Everything else goes on; choose another one.",
+)
+NO_PICTURE = (
+    "The picture of this sample is no longer on the disk. Its numbers are still known; to have it back, put the file "
+    "back or import the data again."
+)
 _MARKS = {
     "accepted": "✓ accepted",
     "rejected": "✕ rejected",
@@ -35,25 +44,47 @@ _MARKS = {
 }
 
 
-def cards(ctx: AppContext, ids: Sequence[str], signal: str | None = None) -> list[dict[str, Any]]:
-    """Thumbnails of samples: three queries, whatever their number."""
+def cards(
+    ctx: AppContext, ids: Sequence[str], signal: str | None = None, likes: Sequence[float] | None = None
+) -> list[dict[str, Any]]:
+    """Thumbnails of samples: three queries, whatever their number.
+
+    Args:
+        ctx: The process.
+        ids: Of the samples.
+        signal: Whose percentile is the bar below each.
+        likes: Similarities that are the bar instead.
+    """
     workspace, model = ctx.workspace, ctx.model_hash
     labels = workspace.label_names()
     predictions = workspace.predictions(ids, model) if model else {}
     scores = workspace.scores(ids, model, signal) if model and signal else {}
-    found = workspace.samples(ids)
-    return [card(s, labels, predictions.get(s.id), scores.get(s.id), words(signal or "")) for s in found]
+    found = workspace.there(ids)
+    made = [card(s, labels, predictions.get(s.id), scores.get(s.id), words(signal or "")) for s in found]
+    cosines = dict(zip(ids, likes or (), strict=False))
+    for item in made if cosines else ():
+        value = cosines[item["id"]]
+        item["p"], item["pt"] = round(100 * max(0.0, value), 1), f"similarity {value:.3f}"
+        said = (
+            item.get("s", "").rpartition(" ")[0].rpartition(" ")[0]
+        )  # an answer that is wrong, without its percent
+        item["s"] = f"{value:.2f} {said or 'similar'}"
+    return made
 
 
 def sample_panel(ctx: AppContext, sample_id: str, *, back: bool = True) -> Node:
-    """Picture, prediction against label, percentiles, factors, and what to do next."""
-    sample = ctx.workspace.sample(sample_id)
+    """Picture, prediction against label, percentiles, factors, and what to do next; or that it is gone."""
+    sample = next(iter(ctx.workspace.there([sample_id])), None)
     labels = ctx.workspace.label_names()
+    way_back = h("button.link.back", "← Overview", act=("overview", {}), type="button") if back else None
+    if sample is None:
+        return view(way_back, empty(*GONE), classes="panel")
     return view(
-        h("button.link.back", "← Overview", act=("overview", {}), type="button") if back else None,
+        way_back,
         h("div.hero", picture(sample.id, label_of(sample, labels)), _badges(sample)),
+        h("p.warn", NO_PICTURE) if ctx.workspace.without_picture([sample.id]) else None,
         _verdict(ctx, sample, labels),
-        _actions(sample),
+        _actions(ctx, sample),
         _signals(ctx, sample),
         h("h4", "Factors") if sample.meta or sample.caption else None,
         facts(_factors(sample)),
@@ -88,13 +119,15 @@ def _verdict(ctx: AppContext, sample: Sample, labels: Sequence[str]) -> Node:
     )
 
 
-def _actions(sample: Sample) -> Node:
+def _actions(ctx: AppContext, sample: Sample) -> Node:
     there = {"id": sample.id}
     return h(
         "div.actions",
         h("button.primary", "Explain", act=("explain", there), type="button"),
         h("button", "Imagine from this", act=("imagine", there), type="button") if sample.real else None,
+        h("button", "More like this", act=("like", there), type="button"),
         h("button", "Show on the map", act=("map", there), type="button"),
+        pin_button(ctx, sample.id),
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.context import AppContext
 from app.controls import origin_choices, words
-from app.query import NONE, Query
+from app.query import NONE, OR, Query
 from app.render import QUIET_META, Node, h, name_of, view
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _TITLES = {
     "belief": "Belief",
     "tag": "Tag",
     "text": "Words",
+    "slice": "Slice",
 }
 _OPEN = ("answer", "label", "split")
 Choice = tuple[str, str, int]
@@ -88,8 +90,9 @@ def _group(
     field: str, title: str, choices: Sequence[Choice], value: str, opened: Collection[str]
 ) -> Node | None:
     """One group; None where there is nothing to choose."""
-    if field != "origin" and value and value not in [choice[1] for choice in choices]:
-        choices = [*choices, (value, value, 0)]
+    for one in _chosen(field, value):
+        if field != "origin" and one not in [choice[1] for choice in choices]:
+            choices = [*choices, (one, one, 0)]
     if not choices or (field == "belief" and not value and len(choices) < 1):
         return None
     unfolded = {"open": "true"} if field in _OPEN or (value and field != "origin") else {}
@@ -102,11 +105,16 @@ def _group(
     )
 
 
+def _chosen(field: str, value: str) -> list[str]:
+    """Values that are set."""
+    return value.split(OR) if field == "split" and value else [value] if value else []
+
+
 def _rows(field: str, choices: Sequence[Choice], value: str, opened: Collection[str]) -> list[Node]:
-    limit = MOST if field in opened else FEW
-    kept = [choice for place, choice in enumerate(choices) if place < limit or choice[1] == value]
+    limit, chosen = MOST if field in opened else FEW, _chosen(field, value)
+    kept = [choice for place, choice in enumerate(choices) if place < limit or choice[1] in chosen]
     most = max((n for _, _, n in choices), default=0) or 1
-    rows = [_row(field, choice, choice[1] == value, most) for choice in kept]
+    rows = [_row(field, choice, choice[1] in chosen, most) for choice in kept]
     if field in opened and len(choices) > FEW:
         rows.append(h("button.link", "Show fewer", act=("unfold", {"group": field}), type="button"))
     elif len(choices) > len(kept):
@@ -144,7 +152,7 @@ def _column(ctx: AppContext, query: Query, chosen: Filter, name: str, opened: Co
         found, different = ctx.cached(key, lambda: workflows.column_counts(ctx.workspace, chosen, name))
         choices = [(_shown(v), _as_text(v), n) for v, n in found]
         if value and value not in [choice[1] for choice in choices]:
-            choices.append((value, value, 0))
+            choices.append((value_words(value), value, 0))
         most = max((n for _, _, n in choices), default=0) or 1
         rows = [_row(field, choice, choice[1] == value, most) for choice in choices]
         if different > len(found):
@@ -166,21 +174,39 @@ def _as_text(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else _as_text(value)
+    return f"{value:.4g}" if isinstance(value, float) else value_words(_as_text(value))
 
 
-def chips(query: Query) -> list[Node]:
-    """What narrows the view down, each with a way to take it away."""
+def value_words(value: str) -> str:
+    """A metadata value for people: ranges as they are spoken."""
+    from ltg_core.data.records import Range
+
+    found = Range.read(value)
+    if found is None:
+        return value
+    if math.isinf(found.low):
+        return f"below {found.high:.4g}"
+    return f"{found.low:.4g} and above" if math.isinf(found.high) else f"{found.low:.4g} to {found.high:.4g}"
+
+
+def chips(query: Query, slice_name: str = "") -> list[Node]:
+    """What narrows the view down, each with a way to take it away.
+
+    Args:
+        query: What is shown.
+        slice_name: Of ``query.slice``.
+    """
     made = []
     for field, value in query.conditions():
         if (field, value) == ("origin", "real"):
             continue
         title = _TITLES.get(field) or words(field.removeprefix("meta."))
+        shown = slice_name if field == "slice" else value_words(value) if field.startswith("meta.") else value
         made.append(
             h(
                 "button.condition",
                 h("span", f"{title}: "),
-                h("b", value),
+                h("b", shown),
                 h("span.soft", " ✕"),
                 act=("filter", {"field": field, "value": value}),
                 title="Take this filter away",
@@ -189,4 +215,13 @@ def chips(query: Query) -> list[Node]:
         )
     if made:
         made.append(h("button.link", "Clear all", act=("clear", {}), type="button"))
+        made.append(
+            h(
+                "button.link",
+                "Save as slice",
+                act=("ask", {"what": "filter"}),
+                type="button",
+                title="Keep these filters under a name",
+            )
+        )
     return made

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+from app import joblist, visitors
 from app.context import AppContext
 from app.details import accuracy
-from app.render import Node, h, percent, view, waiting
+from app.render import Node, h, percent, view
 from app.session import KINDS
 from ltg_core.jobs import Job
 
 
-def header(ctx: AppContext) -> tuple[Node, str]:
-    """The header's nodes, and a key that changes whenever they do."""
+def header_key(ctx: AppContext) -> str:
+    """Changes whenever the header does."""
+    failed = _last_failure(ctx, ctx.running())
+    return f"{ctx.revision}|{joblist.key(ctx)}|{failed.id if failed else ''}"
+
+
+def header(ctx: AppContext) -> Node:
+    """Name, chips, the queue, and a bar for work that belongs to no tab."""
     running = ctx.running()
     failed = _last_failure(ctx, running)
-    key = (
-        f"{ctx.revision}|"
-        + ",".join(f"{job.id}:{job.version}:{ctx.before(job)}" for job in running)
-        + f"|{failed.id if failed else ''}"
-    )
-    return ctx_view(ctx, running, failed), key
-
-
-def ctx_view(ctx: AppContext, running: list[Job], failed: Job | None) -> Node:
-    """Name, chips, and a bar for each job in progress."""
     facts = ctx.cached("header", lambda: _facts(ctx))
     return view(
         h(
@@ -33,33 +30,25 @@ def ctx_view(ctx: AppContext, running: list[Job], failed: Job | None) -> Node:
                 h("b", "Longtail"),
                 h("span.brand-sub", "find the blind spots of a classifier"),
             ),
-            h(
-                "div.chips",
-                *[_busy(ctx, job) for job in running if job.kind in KINDS],
-                *[_chip(*fact) for fact in facts],
-            ),
+            h("div.chips", joblist.menu(ctx), *[_chip(*fact) for fact in facts], _account()),
         ),
-        # A tab shows its own jobs at full width; here they are a chip that leads to it.
+        # A tab shows its own jobs at full width.
         *[ctx.bar(job) for job in running if job.kind not in KINDS],
         ctx.bar(failed) if failed and failed.kind not in KINDS else None,
     )
 
 
-def _busy(ctx: AppContext, job: Job) -> Node:
-    step = job.progress
-    share = f"{100 * step.done / step.total:.0f} %" if step.total else "…"
-    before = ctx.before(job)
-    if job.state == "queued":
-        share = f"{before} before it" if before else "next"
-    tab = {"generate": "imagine", "export": "curate"}.get(job.kind, job.kind)
+def _account() -> Node | None:
+    """Who is logged in, and the way out."""
+    name = visitors.name()
+    if not name:
+        return None
     return h(
-        "button.chip.is-busy",
-        h("span.dot"),
-        h("span.chip-name", ctx.title(job)),
-        h("b", share),
-        act=("go", {"tab": tab}),
-        title=waiting(job, before) if job.state == "queued" else step.message,
-        type="button",
+        "a.chip.account",
+        h("span.chip-name", "Logged in"),
+        h("b", name),
+        href="account:",
+        title="Account, log out",
     )
 
 

@@ -1,17 +1,26 @@
-"""From a sample to another tab: explain it, imagine from it, find it on the map."""
+"""From one sample or several to another tab: explain them, imagine from them, show them on the map."""
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 
+from app import imagining, pins
+from app.cells import value_text
 from app.context import AppContext
-from app.controls import ANY
-from app.session import Session, clicked, polite
-from app.tabs import explain, imagine
+from app.controls import words
+from app.details import sample_panel
+from app.picked import Picked
+from app.query import SAMPLES, Query
+from app.session import EVERY, QUICK, Session, clicked, polite, text_ids
+from app.tabs import browse, explain, imagine
 from app.tabs import map as map_tab
+from ltg_core.errors import InputError
+
+_SENT = 200  # samples at most that go to Explain, which asks for them page by page
 
 
 def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace]) -> None:
@@ -19,41 +28,91 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     to_explain, to_imagine, to_map = widgets[explain.ID], widgets[imagine.ID], widgets[map_tab.ID]
 
     @polite
-    def jump(methods: list[str], event: gr.EventData) -> Any:
+    def jump(methods: list[str], selection: list[str], picked: Picked, event: gr.EventData) -> Any:
         data = clicked(event)
         name, sample_id = data.get("name"), str(data.get("id", ""))
+        ids = [sample_id] if sample_id else text_ids(selection)
+        if name not in ("explain", "imagine", "map") or not ids:
+            return gr.skip()
         if name == "explain":
-            explain.submit(ctx, [sample_id], methods or list(explain.METHODS[:2]), "prediction", False)
-            return {
-                session.tabs: gr.Tabs(selected=explain.ID),
-                session.explained: [sample_id],
-                to_explain.target: "prediction",
-            }
+            return explain.open_on(ctx, session, ids[:_SENT], methods)
         if name == "imagine":
-            label = ctx.workspace.sample(sample_id).label_name
-            known = label in ctx.workspace.label_names()
-            return {
-                session.tabs: gr.Tabs(selected=imagine.ID),
-                session.sources: [sample_id],
-                to_imagine.preset: "counterfactual",
-                to_imagine.label: label if known else ANY,
-                to_imagine.prompt: "",
-            }
-        if name == "map":
-            return {session.tabs: gr.Tabs(selected=map_tab.ID)} | map_tab.focus(
-                ctx, to_map, session, sample_id
-            )
-        return gr.skip()
+            return imagine.aim(to_imagine, session, preset=imagining.COUNTERFACTUAL, **_aim_of(ctx, ids))
+        if len(ids) == 1:
+            found = map_tab.focus(ctx, to_map, session, ids[0])
+        else:
+            found = map_tab.select(ctx, to_map, (picked or Picked()).with_ids(ids))
+            found |= {to_map.plot: gr.update(chosen=ids, highlight=[])}
+        return {session.tabs: gr.Tabs(selected=map_tab.ID)} | found
 
     outputs = [
-        session.tabs,
         session.explained,
-        session.sources,
-        to_explain.target,
-        to_imagine.preset,
-        to_imagine.label,
-        to_imagine.prompt,
+        *imagine.aim_outputs(to_imagine, session),
         *to_map.focus_outputs,
     ]
-    for panel in (widgets["browse"].panel, to_map.panel):
-        panel.act(jump, to_explain.methods, outputs, show_progress="hidden", concurrency_limit=None)
+    _wire_pins(ctx, widgets)
+    from_browse = widgets[browse.ID]
+    for part in (from_browse.panel, from_browse.bar, to_map.panel):
+        part.act(jump, [to_explain.methods, from_browse.selection, to_map.picked], outputs, **QUICK)
+
+    @polite
+    def like(query: Query, event: gr.EventData) -> Any:
+        data = clicked(event)
+        if data.get("name") != "like":
+            return gr.skip()
+        wanted = dataclasses.replace(query or Query(), shown=SAMPLES, like=str(data.get("id", "")), page=1)
+        return browse.told(wanted, "") | {"go": True}
+
+    to_map.panel.act(like, from_browse.query, session.address, **QUICK)
+
+
+def _wire_pins(ctx: AppContext, widgets: dict[str, SimpleNamespace]) -> None:
+    """The pin below a sample, and the one beside a generated image."""
+
+    def changed(event: gr.EventData, *, back: bool) -> Any:
+        data = clicked(event)
+        return sample_panel(ctx, str(data["id"]), back=back) if pins.change(ctx, data) else gr.skip()
+
+    @polite
+    def in_browse(event: gr.EventData) -> Any:
+        return changed(event, back=True)
+
+    @polite
+    def on_map(event: gr.EventData) -> Any:
+        return changed(event, back=False)
+
+    @polite
+    def beside(event: gr.EventData) -> None:
+        done = pins.change(ctx, clicked(event))
+        if done:
+            gr.Info(f"{done[:1].upper()}{done[1:]}; see Tell.", duration=4)
+
+    widgets["browse"].panel.act(in_browse, None, widgets["browse"].panel, **EVERY)
+    widgets["map"].panel.act(on_map, None, widgets["map"].panel, **EVERY)
+    widgets["imagine"].results.act(beside, None, None, **EVERY)
+
+
+def _aim_of(ctx: AppContext, ids: list[str]) -> dict[str, Any]:
+    """What ``imagine.aim`` makes of a selection: its real samples, and the class and condition that they share.
+
+    Raises:
+        InputError: None of them is real.
+    """
+    from ltg_core import workflows
+
+    samples = [sample for sample in ctx.workspace.there(ids) if sample.real]
+    if not samples:
+        raise InputError("images are imagined from real samples; none of these is real")
+    real, names = [sample.id for sample in samples], {sample.label_name for sample in samples}
+    found: dict[str, Any] = {"sources": real, "number": max(4, len(real))}
+    label = names.pop() if len(names) == 1 else None
+    if label not in ctx.workspace.label_names():
+        return found
+    found["label"] = label
+    shared = workflows.shared_condition(ctx.workspace, real)
+    if shared is not None:
+        column, value = shared
+        found |= {"meta": {column: value}, "about": f"{words(column).lower()}: {value_text(value)}"}
+        if ctx.generator_name() is not None:
+            found["prompt"] = imagining.prompt_of(ctx, str(label), found["meta"])
+    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 import threading
 import webbrowser
@@ -11,20 +13,34 @@ from typing import Any
 
 import gradio as gr
 
-from app import jumps
+from app import jumps, places, queue
 from app.components import ASSETS, Address, View
 from app.context import AppContext
-from app.header import header
+from app.header import header, header_key
 from app.server import make_server, new_key
-from app.session import KINDS, QUICK, Session, clicked, polite
+from app.session import BEATS, QUICK, Session, polite
 from app.settings import USUAL_PORT, Settings, free_port
-from app.tabs import browse, curate, explain, imagine, setup
+from app.tabs import browse, coverage, curate, explain, imagine, setup, start, tell
 from app.tabs import map as map_tab
 
 log = logging.getLogger(__name__)
 
 NAME = "Longtail"
-TABS: tuple[ModuleType, ...] = (browse, imagine, explain, map_tab, curate, setup)
+TABS: tuple[ModuleType, ...] = (start, browse, coverage, imagine, explain, map_tab, curate, tell, setup)
+STYLES = (
+    "page.css",
+    "browse.css",
+    "change.css",
+    "slices.css",
+    "jobs.css",
+    "imagine.css",
+    "coverage.css",
+    "start.css",
+    "setup.css",
+    "explain.css",
+    "map.css",
+    "curate.css",
+)
 _SYSTEM_FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 _MONO_FONT = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
@@ -42,12 +58,12 @@ def build(ctx: AppContext) -> gr.Blocks:
         }
         head_key = gr.State("")
         widgets: dict[str, SimpleNamespace] = {}
-        with gr.Tabs(elem_id="tabs", selected=browse.ID) as tabs:
+        with gr.Tabs(elem_id="tabs", selected=start.ID) as tabs:
             for tab in TABS:
                 with gr.Tab(tab.TITLE, id=tab.ID, elem_id=f"tab-{tab.ID}") as shell:
                     widgets[tab.ID] = tab.build(ctx)
                     widgets[tab.ID].tab = shell
-        session = Session(tabs=tabs, address=address, beats={kind: gr.State("") for kind in KINDS}, **states)
+        session = Session(tabs=tabs, address=address, beats={kind: gr.State("") for kind in BEATS}, **states)
         for tab in TABS:
             tab.wire(ctx, session, widgets)
         jumps.wire(ctx, session, widgets)
@@ -66,34 +82,28 @@ def _follow(
 
     @polite
     def tick(values: dict[Any, Any]) -> Any:
-        value, now = header(ctx)
-        beats = {session.beats[kind]: ctx.beat(kind) for kind in KINDS}
+        now = header_key(ctx)
+        beats = {session.beats[kind]: ctx.beat(kind) for kind in BEATS}
         changed = {state: beat for state, beat in beats.items() if values[state] != beat}
         if now != values[head_key]:
-            changed |= {top: value, head_key: now}
+            changed |= {top: header(ctx), head_key: now}
         if ctx.revision != values[session.seen]:
             changed[session.seen] = ctx.revision
         return changed or gr.skip()
 
-    @polite
-    def act(event: gr.EventData) -> Any:
-        data = clicked(event)
-        if data.get("name") == "cancel":
-            ctx.jobs.cancel(str(data.get("job")))
-            return gr.skip()
-        wanted = str(data.get("tab"))
-        return gr.Tabs(selected=wanted) if wanted in widgets else gr.skip()
-
     states = [head_key, session.seen, *session.beats.values()]
+    arrived = places.wire(ctx, session, widgets)
     timer = gr.Timer(0.8)
     timer.tick(tick, set(states), [top, *states], **QUICK)
     # A page begins with what its address says; only then is it drawn.
-    widgets[browse.ID].arrived.then(tick, set(states), [top, *states], **QUICK)
-    top.act(act, None, session.tabs, **QUICK)
+    arrived.then(tick, set(states), [top, *states], **QUICK)
+    queue.wire(ctx, session, widgets, top)
     for name, w in widgets.items():
         w.tab.select(None, js=f"() => window.longtailTab('{name}')")
         if hasattr(w, "refresh"):
-            session.seen.change(w.refresh, w.refresh_inputs, w.refresh_outputs, **QUICK)
+            drawn = session.seen.change(w.refresh, w.refresh_inputs, w.refresh_outputs, **QUICK)
+            if hasattr(w, "afterwards"):
+                drawn.then(*w.afterwards, **QUICK)
 
 
 def theme() -> gr.themes.Base:
@@ -117,6 +127,7 @@ def mount(ctx: AppContext, *, port: int, key: str = "") -> Any:
         make_server(ctx, key=key),
         page,
         path="/",
+        root_path=ctx.settings.root or None,
         server_name=ctx.settings.host,
         server_port=port,
         allowed_paths=[],
@@ -126,7 +137,7 @@ def mount(ctx: AppContext, *, port: int, key: str = "") -> Any:
         run_history=False,
         footer_links=[],
         theme=theme(),
-        css_paths=[ASSETS / "css" / name for name in ("page.css", "browse.css", "change.css")],
+        css_paths=[ASSETS / "css" / name for name in STYLES],
         head='<meta name="viewport" content="width=device-width, initial-scale=1">',
         favicon_path=str(ASSETS / "icon.png") if (ASSETS / "icon.png").exists() else None,
     )
@@ -136,36 +147,50 @@ def serve(settings: Settings) -> int:
     """Serve until interrupted; returns the exit status."""
     import uvicorn
 
+    from app.serving import Server
+
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     port = free_port(settings.host, settings.port)
     ctx = AppContext(settings)
-    key = "" if settings.local else new_key()
+    _keep_uploads_here(settings)
+    key = new_key() if settings.access == "key" else ""
     server = mount(ctx, port=port, key=key)
     ctx.start()
     if settings.port not in (0, port):
         print(f"Port {settings.port} is taken; using {port} instead.")
     shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    address = f"http://{shown}:{port}/" + (f"?key={key}" if key else "")
+    address = f"http://{shown}:{port}{settings.root}/" + (f"?key={key}" if key else "")
     print(f"{NAME} is at {address}\nThe workspace is {settings.workspace}. Stop with Ctrl+C.", flush=True)
+    if settings.space:
+        print("This is a Space: its visitors share one machine, one workspace and one queue.", flush=True)
+    if settings.access == "login":
+        print("Users log in; 'python app.py users add NAME' adds one, also while this runs.", flush=True)
+    elif not settings.local and not key and not settings.space:
+        print("Everybody who can reach this address may come in (--no-login).", flush=True)
     if settings.share:
         _share(port, key)
     if settings.browser:
         threading.Timer(1.0, webbrowser.open, [address]).start()
-    # An open page holds a connection; without a limit Ctrl+C would wait until the last one is closed.
-    uvicorn.run(
-        server,
-        host=settings.host,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=2,
-    )
-    return 0
+    # A download that never ends is not waited for.
+    asked: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 2}
+    asked |= {"proxy_headers": False, "server_header": False}  # ``Front`` believes named proxies only
+    runner = Server(uvicorn.Config(server, host=settings.host, port=port, **asked))
+    with contextlib.suppress(KeyboardInterrupt):  # that is how it is asked to end
+        runner.run()
+    ctx.close()
+    return 0 if runner.started else 1
+
+
+def _keep_uploads_here(settings: Settings) -> None:
+    """Uploads go into the workspace, not into a folder that all accounts of the machine share."""
+    folder = settings.workspace.resolve() / "uploads"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
 
 
 def _share(port: int, key: str) -> None:
-    """A public link through Gradio's tunnel; the key in it keeps others out."""
+    """A public link through Gradio's tunnel; the key in it, or the log-in, keeps others out."""
     import secrets
 
     import httpx
@@ -173,7 +198,7 @@ def _share(port: int, key: str) -> None:
 
     try:
         link = setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
-        print(f"Public link: {link}/?key={key}", flush=True)
+        print(f"Public link: {link}/" + (f"?key={key}" if key else ""), flush=True)
     except (OSError, RuntimeError, ValueError, httpx.HTTPError) as error:  # the local page works on
         print(f"No public link could be made: {error}", file=sys.stderr)
 

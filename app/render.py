@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ltg_core.data.records import Prediction, Sample, Score
 
 Node = dict[str, Any]
+_LONG = 240
 QUIET_META = (
     "agrees",
     "candidate",
@@ -95,12 +96,17 @@ def ordinal(percentile: float | None) -> str:
     return f"P {percentile:.0f}" if percentile < 99.5 else "P 100"
 
 
+def cut(text: str, most: int = 200) -> str:
+    """A text for a title or a card: the end of a very long one is left out."""
+    return text if len(text) <= most else f"{text[:most]} …"
+
+
 def label_of(sample: Sample, labels: Sequence[str]) -> str:
-    """The class in words."""
+    """The class in words, cut where it is very long."""
     if sample.label_name:
-        return sample.label_name
+        return cut(sample.label_name)
     if sample.label is not None and 0 <= sample.label < len(labels):
-        return labels[sample.label]
+        return cut(labels[sample.label])
     return "no label"
 
 
@@ -147,7 +153,10 @@ def _value(value: Any) -> Node:
         return value
     if isinstance(value, float):
         return h("span.fact-value", f"{value:.3g}")
-    return h("span.fact-value", str(value))
+    text = str(value)
+    if len(text) <= _LONG:
+        return h("span.fact-value", text)
+    return h("details.fact-value.unfold", h("summary", cut(text)), h("span", text[200:]))
 
 
 def meter(name: str, percentile: float | None, note: str = "") -> Node:
@@ -173,28 +182,37 @@ def time_left(job: Job) -> str:
     return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
 
 
-def waiting(job: Job, before: int) -> str:
-    """What a queued job waits for, in words."""
+def waiting(job: Job, before: int, others: int = 0) -> str:
+    """What a queued job waits for, in words; ``others`` of those before it belong to somebody else."""
     if job.token.cancelled:
         return "cancelled; it will not start"
     if before <= 0:
         return "about to start"
-    return f"place {before} in the queue: starts after {before} other job{'s' if before != 1 else ''}"
+    own = before - others
+    what = [f"{own} other job{'s' if own != 1 else ''}"] if own else []
+    what += [f"{others} job{'s' if others != 1 else ''} of others"] if others else []
+    return f"place {before} in the queue: starts after {' and '.join(what)}"
 
 
-def job_bar(job: Job, title: str, *, before: int = 0, cancel: bool = True) -> Node:
-    """A job's state, progress and cancel button.
+def job_bar(
+    job: Job, title: str, *, before: int = 0, others: int = 0, cancel: bool = True, again: str = ""
+) -> Node:
+    """A job's state, progress and buttons.
 
     Args:
         job: The job.
         title: For people.
         before: How many jobs have to end first, while it is queued.
+        others: How many of those belong to somebody else.
         cancel: Whether to offer to stop it.
+        again: What to offer when it ended early: "Resume", "Start again", or "" for nothing.
     """
     step = job.progress
     share = 100.0 * step.done / step.total if step.total else 0.0
     share = 100.0 if job.state == "done" else share
-    words = {"queued": waiting(job, before), "done": "done", "failed": job.reason, "cancelled": job.reason}
+    words = {"queued": waiting(job, before, others), "done": "done"}
+    if job.ended and job.state != "done":
+        words[job.state] = job.reason
     text = words.get(job.state) or step.message or "working"
     left = time_left(job) if job.state == "running" else ""
     return h(
@@ -207,6 +225,7 @@ def job_bar(job: Job, title: str, *, before: int = 0, cancel: bool = True) -> No
             h("button.link", "Cancel", act=("cancel", {"job": job.id}), type="button")
             if cancel and not job.ended and not job.token.cancelled
             else None,
+            h("button.link", again, act=("again", {"job": job.id}), type="button") if again else None,
         ),
         h("div.bar", h("div.bar-fill"), w=f"{share:.1f}%"),
         key=job.id,

@@ -1,77 +1,37 @@
-"""The web server around the page: checked routes for images, a guard against foreign sites, response headers."""
+"""The web server around the page: checked routes for images, reports and exports, behind the guard."""
 
 from __future__ import annotations
 
 import functools
-import hmac
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import SimpleCookie
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from fastapi import FastAPI, HTTPException
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 
+from app import loginpage
 from app.context import AppContext
-from app.settings import LOCAL_HOSTS
+from app.front import Front
+from app.guard import Guard
+from app.intake import Intake
+from app.logins import Logins
+from app.quotas import Uploads, texts_in
+from app.users import Users, usual_file
 from ltg_core.errors import LtgError
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "connect-src 'self'",
-        "worker-src 'self' blob:",
-        "object-src 'none'",
-        "base-uri 'self'",
-        "form-action 'self'",
-        "frame-ancestors 'self'",
-    )
-)
-_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"SAMEORIGIN"),
-    (b"referrer-policy", b"same-origin"),
-    (b"content-security-policy", _POLICY.encode()),
-)
-# What the page asks for; everything else that Gradio serves (its API by name, schemas, monitoring, log-in, profiling,
-# run history, proxies) is answered as if it did not exist.
-_PATHS = (
-    "/",
-    "/config",
-    "/favicon.ico",
-    "/healthz",
-    "/manifest.json",
-    "/robots.txt",
-    "/theme.css",
-    "/gradio_api/cancel",
-    "/gradio_api/queue/data",
-    "/gradio_api/queue/join",
-    "/gradio_api/theme.css",
-    "/gradio_api/upload",
-    "/gradio_api/upload_progress",
-)
-_FOLDERS = (
-    "/assets/",
-    "/media/",
-    "/static/",
-    "/svelte/",
-    "/vendor/",
-    "/gradio_api/file=",
-    "/gradio_api/heartbeat/",
-)
-_COOKIE = "ltg_key"
-_READS = ("GET", "HEAD", "OPTIONS")
+# A report is a page of its own: no script, no form, nothing from anywhere, and apart from this site's storage.
+_REPORT_HEADERS = {
+    "Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "frame-ancestors 'self'",
+    "Cache-Control": "private, no-cache",
+}
+_NO_PICTURE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96">
+<rect width="96" height="96" fill="#94a3b8" fill-opacity=".18"/>
+<g fill="none" stroke="#8593a8" stroke-width="2.5" stroke-linecap="round" stroke-linejoin="round">
+<rect x="28" y="24" width="40" height="32" rx="4"/><path d="M29 51l11-11 8 8 6-6 13 12M24 62 72 18"/></g>
+<text x="48" y="76" fill="#7b8aa0" font-family="system-ui" font-size="9" text-anchor="middle">picture gone</text>
+</svg>"""
 
 
 def make_server(ctx: AppContext, *, key: str = "") -> FastAPI:
@@ -84,11 +44,29 @@ def make_server(ctx: AppContext, *, key: str = "") -> FastAPI:
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # Having a policy of our own, Gradio adds none: its own answers every origin, with credentials.
     server.add_middleware(CORSMiddleware, allow_origins=[], allow_methods=["GET"])
-    server.add_middleware(
-        Guard, local=ctx.settings.local, max_bytes=(ctx.settings.upload_mb + 1) * 2**20, key=key
-    )
+    given = ctx.settings
+    logins = Logins(Users(given.users or usual_file())) if given.access == "login" else None
+    limit = (given.upload_mb + 1) * 2**20
+    server.add_middleware(Intake, uploads=_uploads(ctx))
+    server.add_middleware(Guard, given=given, max_bytes=limit, key=key, logins=logins)
+    server.add_middleware(Front, root=given.root, trusted=given.trusted)  # the outermost is added last
+    if logins is not None:
+        loginpage.routes(server, logins)
     _routes(server, ctx)
     return server
+
+
+def _uploads(ctx: AppContext) -> Uploads:
+    from gradio.utils import get_upload_folder
+
+    folder = Path(get_upload_folder())
+
+    def needed() -> list[str]:
+        specs = [job.spec for job in ctx.jobs.all() if not job.ended and job.spec is not None]
+        texts = (text for spec in specs for text in texts_in(spec.arguments))
+        return [text for text in texts if Path(text[:4096]).is_relative_to(folder)]
+
+    return Uploads(folder, ctx.settings.limits, needed)
 
 
 def new_key() -> str:
@@ -100,12 +78,18 @@ def _routes(server: FastAPI, ctx: AppContext) -> None:
     forever = {"Cache-Control": "private, max-age=31536000, immutable"}
 
     @server.get("/media/thumb/{sample_id}")
-    def thumb(sample_id: str) -> FileResponse:
-        return FileResponse(_existing(ctx, sample_id, small=True), media_type="image/webp", headers=forever)
+    def thumb(sample_id: str) -> Response:
+        path = _existing(ctx, sample_id, small=True)
+        return _lost() if path is None else FileResponse(path, media_type="image/webp", headers=forever)
 
     @server.get("/media/image/{sample_id}")
-    def image(sample_id: str) -> FileResponse:
-        return FileResponse(_existing(ctx, sample_id, small=False), headers=forever)
+    def image(sample_id: str) -> Response:
+        path = _existing(ctx, sample_id, small=False)
+        return _lost() if path is None else FileResponse(path, headers=forever)
+
+    @server.get("/media/report/{run}")
+    def report(run: str) -> FileResponse:
+        return FileResponse(_report(ctx, run), media_type="text/html; charset=utf-8", headers=_REPORT_HEADERS)
 
     @server.get("/media/export/{name}")
     def export(name: str) -> FileResponse:
@@ -124,15 +108,32 @@ def _routes(server: FastAPI, ctx: AppContext) -> None:
         return {"state": "ok"}
 
 
-def _existing(ctx: AppContext, sample_id: str, *, small: bool) -> Path:
-    """The file of a sample's picture. The id is looked up in the database; no part of a path comes from outside."""
+def _existing(ctx: AppContext, sample_id: str, *, small: bool) -> Path | None:
+    """The file of a sample's picture, None where sample or file are gone.
+
+    The id is looked up in the database; no part of a path comes from outside.
+    """
     if not sample_id.isalnum() or len(sample_id) > 64:
         raise HTTPException(404)
     try:
         path = ctx.workspace.thumb_path(sample_id) if small else ctx.workspace.image_path(sample_id)
-    except LtgError as error:
-        raise HTTPException(404) from error
-    if not path.is_file():
+    except LtgError:
+        return None
+    return path if path.is_file() else None
+
+
+def _lost() -> Response:
+    """What stands in the place of a picture that was deleted underneath: a browser shows it although it is a 404."""
+    return Response(_NO_PICTURE, 404, {"Cache-Control": "no-store"}, media_type="image/svg+xml")
+
+
+def _report(ctx: AppContext, run: str) -> Path:
+    """The file of a report that this workspace made; the run is looked up, no part of a path comes from outside."""
+    from ltg_core import workflows
+
+    found = next((one for one in ctx.workspace.runs("tell") if one.id == run and one.state == "done"), None)
+    path = None if found is None else workflows.report_path(ctx.workspace, found.id)
+    if path is None or not path.is_file():
         raise HTTPException(404)
     return path
 
@@ -146,7 +147,13 @@ def _exported(ctx: AppContext, name: str) -> Path:
     if found is None or found.is_symlink():
         raise HTTPException(404)
     packed = folder / f"{name}.zip"
-    return packed if packed.is_file() else zip_export(found)
+    try:
+        # An export that was replaced is newer than what was packed of its predecessor.
+        if packed.is_file() and packed.stat().st_mtime_ns >= found.stat().st_ctime_ns:
+            return packed
+        return zip_export(found, overwrite=True)
+    except LtgError as error:
+        raise HTTPException(507 if "full" in str(error) else 404) from error
 
 
 @functools.cache
@@ -157,92 +164,3 @@ def _plotly_script() -> Path:
     if found is None or found.origin is None:
         raise HTTPException(404)
     return Path(found.origin).parent / "package_data" / "plotly.min.js"
-
-
-class Guard:
-    """Refuses other hosts, writes from other sites, too large bodies, visitors without the key, and unused routes.
-
-    A plain ASGI middleware: responses stream through it.
-    """
-
-    def __init__(self, app: Any, *, local: bool, max_bytes: int, key: str = "") -> None:
-        self.app, self.local, self.max_bytes, self.key = app, local, max_bytes, key
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
-        }
-        status = self._refusal(scope, headers)
-        if scope["type"] == "websocket":
-            if status:
-                await send({"type": "websocket.close", "code": 1008})
-            else:
-                await self.app(scope, receive, send)
-            return
-        if status:
-            await _answer(send, *status)
-            return
-        await self.app(scope, self._capped(receive), self._with_headers(scope, send))
-
-    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
-        host = headers.get("host", "")
-        if self.local and (urlsplit(f"//{host}").hostname or "") not in LOCAL_HOSTS:
-            return 400, "This server answers only to its own name."
-        if scope["type"] == "websocket" or scope["method"] not in _READS:
-            origin = headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc != host:
-                return 403, "Requests from other sites are refused."
-            if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-                return 403, "Requests from other sites are refused."
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self.max_bytes:
-            return 413, "The upload is too large."
-        if self.key and not self._knows_key(scope, headers):
-            return 401, "Open the address that was printed when the server started; it holds the key."
-        path = str(scope.get("path", "/"))
-        if path not in _PATHS and not path.startswith(_FOLDERS):
-            return 404, "There is nothing here."
-        return None
-
-    def _knows_key(self, scope: Scope, headers: dict[str, str]) -> bool:
-        given = [parse_qs(scope.get("query_string", b"").decode("latin-1")).get("key", [""])[0]]
-        cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
-        given.append(cookie.value if cookie else "")
-        return any(hmac.compare_digest(one.encode(), self.key.encode()) for one in given)
-
-    def _capped(self, receive: Receive) -> Receive:
-        """Bodies without a declared length are counted as they come."""
-        seen = 0
-
-        async def counted() -> MutableMapping[str, Any]:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self.max_bytes:
-                return {"type": "http.disconnect"}
-            return message
-
-        return counted
-
-    def _with_headers(self, scope: Scope, send: Send) -> Send:
-        async def headed(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                present = {name.lower() for name, _ in message["headers"]}
-                extra = [pair for pair in _HEADERS if pair[0] not in present]
-                if self.key:
-                    extra.append(
-                        (b"set-cookie", f"{_COOKIE}={self.key}; Path=/; HttpOnly; SameSite=Strict".encode())
-                    )
-                message["headers"] = [*message["headers"], *extra]
-            await send(message)
-
-        return headed
-
-
-async def _answer(send: Send, status: int, text: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), *_HEADERS]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text.encode()})

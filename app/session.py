@@ -16,12 +16,16 @@ from ltg_core.errors import LtgError
 
 log = logging.getLogger(__name__)
 
-KINDS = ("generate", "explain", "map", "export", "setup")
+KINDS = ("generate", "explain", "map", "export", "setup", "measure", "tell", "slices")
 """Kinds of jobs that a tab follows."""
+BEATS = (*KINDS, "open")
+"""Kinds of jobs whose every step a page hears of."""
 QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
 """For cheap handlers: nothing flickers, and one user does not wait for another."""
 LATEST: dict[str, Any] = {**QUICK, "trigger_mode": "always_last"}
 """For what follows the pointer: of several events in a hurry the last one counts."""
+CARRIED: dict[str, Any] = {**QUICK, "trigger_mode": "multiple"}
+"""For what a component sends along: Gradio holds a ``LATEST`` event back while one runs, and then forgets its data."""
 EVERY: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 1, "trigger_mode": "multiple"}
 """For decisions: none is dropped, and they are done in order."""
 

@@ -11,14 +11,24 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from app import access, quotas
+from app.access import LOCAL_HOSTS
+from app.front import Network
+from app.quotas import Limits
+from ltg_core.errors import InputError
+
 USUAL_PORT = 7860
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+SPACE_PORT = 7860
+"""Where a Hugging Face Space looks for its app."""
+_UPLOAD_MB, _SPACE_UPLOAD_MB = 2048, 256
 _EPILOG = """\
 Without arguments the bundled demo is opened: a road-sign classifier with blind spots, its data and a generator.
 
   python app.py                                       the demo
   python app.py photos/ --model net.safetensors       your images and your classifier
   python app.py photos.zip --model net.pth --arch timm:resnet18 --labels labels.txt
+  python app.py users add NAME                        who may log in when others can reach the page
+  python app.py --host 0.0.0.0                        open it to them
 """
 
 
@@ -39,6 +49,13 @@ class Settings:
         share: Whether to open a public link (needs the network).
         upload_mb: Largest upload.
         demo: Folder of the bundled demo, or None for the usual one.
+        space: Whether it is a Hugging Face Space: anybody may come, and the page is shown within another one.
+        access: Who may come in: "login", "key" (of the printed link), or "open" (whoever reaches the page).
+        users: File of those who may log in, None for the usual one.
+        hosts: Names under which the page is reached, beside addresses and the machine's own.
+        root: Path under which a proxy shows the page, or "".
+        trusted: Proxies whose word about the visitor is taken.
+        limits: How much visitors may take.
     """
 
     data: Path | None = None
@@ -53,6 +70,13 @@ class Settings:
     share: bool = False
     upload_mb: int = 2048
     demo: Path | None = None
+    space: bool = False
+    access: str = "open"
+    users: Path | None = None
+    hosts: tuple[str, ...] = ()
+    root: str = ""
+    trusted: tuple[Network, ...] = ()
+    limits: Limits = dataclasses.field(default_factory=Limits)
 
     @property
     def wants_demo(self) -> bool:
@@ -61,8 +85,9 @@ class Settings:
 
     @property
     def local(self) -> bool:
-        """Whether only this machine can reach the page."""
-        return self.host in LOCAL_HOSTS and not self.share
+        """Whether only this machine can reach the page, and whoever does sits at it."""
+        alone = self.host in LOCAL_HOSTS and not (self.share or self.space or self.root or self.trusted)
+        return alone and self.access == "open"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -101,16 +126,15 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where results are kept (default: workspace/<name of DATA>)",
     )
-    add("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     add(
         "--port",
         type=int,
-        default=USUAL_PORT,
         help=f"port (default: {USUAL_PORT}, or a free one if that is taken)",
     )
     add("--no-browser", action="store_true", help="do not open a browser")
-    add("--share", action="store_true", help="open a public link, guarded by a key (needs the network)")
-    add("--max-upload-mb", type=int, default=2048, metavar="MB", help="largest upload (default: 2048)")
+    add("--max-upload-mb", type=int, metavar="MB", help=f"largest upload (default: {_UPLOAD_MB})")
+    access.add_arguments(made)
+    quotas.add_arguments(made)
     return made
 
 
@@ -122,10 +146,26 @@ def parse(arguments: Sequence[str]) -> Settings:
         path = getattr(given, name)
         if path is not None and not path.exists():
             made.error(f"{name}: '{path}' does not exist")
-    if not 0 <= given.port < 65536:
+    if given.port is not None and not 0 <= given.port < 65536:
         made.error(f"--port: {given.port} is no port; give 0 to 65535")
-    if given.max_upload_mb < 1:
+    if given.max_upload_mb is not None and given.max_upload_mb < 1:
         made.error("--max-upload-mb: give at least 1")
+    space = bool(os.environ.get("SPACE_ID"))  # set by the platform and by nobody else
+    usual = ("0.0.0.0", SPACE_PORT, _SPACE_UPLOAD_MB) if space else ("127.0.0.1", USUAL_PORT, _UPLOAD_MB)
+    host, port, upload_mb = (
+        default if value is None else value
+        for value, default in zip((given.host, given.port, given.max_upload_mb), usual, strict=True)
+    )
+    try:
+        visitors = {
+            "access": access.access_of(given, host, space=space),
+            "hosts": access.hosts_of(given.allow_host),
+            "root": access.root_of(given),
+            "trusted": access.proxies_of(given),
+            "limits": quotas.limits_of(given),
+        }
+    except InputError as error:
+        made.error(str(error))
     demo = os.environ.get("LTG_DEMO_DIR")
     return Settings(
         data=given.data,
@@ -134,12 +174,15 @@ def parse(arguments: Sequence[str]) -> Settings:
         labels=given.labels,
         generator=given.generator,
         workspace=given.workspace or Path("workspace") / _name(given),
-        host=given.host,
-        port=given.port,
-        browser=not given.no_browser,
+        host=host,
+        port=port,
+        browser=not given.no_browser and not space,
         share=given.share,
-        upload_mb=given.max_upload_mb,
+        upload_mb=upload_mb,
         demo=Path(demo) if demo else None,
+        space=space,
+        users=given.users,
+        **visitors,
     )
 
 
@@ -149,8 +192,6 @@ def read_labels(path: Path) -> list[str]:
     Raises:
         InputError: The file is no text or holds no names.
     """
-    from ltg_core.errors import InputError
-
     try:
         return labels_from_text(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
@@ -163,8 +204,6 @@ def labels_from_text(text: str) -> list[str]:
     Raises:
         InputError: Broken JSON, or no names.
     """
-    from ltg_core.errors import InputError
-
     found: list[object] = [line.strip() for line in text.splitlines() if line.strip()]
     if text.strip()[:1] in ("[", "{"):
         try:

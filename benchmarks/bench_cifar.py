@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from benchmarks.measure import ROOT, aupr, auroc, machine
+from benchmarks.measure import RESULTS, ROOT, aupr, auroc, machine
 from ltg_core.models.classifier import Classifier
 from ltg_core.models.loaders import load_classifier
 from ltg_core.models.preprocess import Preprocess
@@ -103,7 +103,7 @@ def main() -> None:
     ]
     for depth, file in (("20", "resnet20-12fca82f.th"), ("56", "resnet56-4bfd9763.th")):
         lines += rows_of(depth, file, data, names, options.seeds)
-    path = ROOT / "benchmarks" / "out" / "cifar10.md"
+    path = RESULTS / "cifar10.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

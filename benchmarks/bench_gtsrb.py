@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from benchmarks.bench_cifar import SHARED, outputs, read
-from benchmarks.measure import ROOT, aupr, auroc, interval, machine, write_json
+from benchmarks.measure import RESULTS, ROOT, aupr, auroc, interval, machine, write_json
 from ltg_core.generators.base import Generator
 from ltg_core.generators.judge import find_judge, prompt_of
 from ltg_core.generators.loading import load_generator
@@ -229,7 +229,7 @@ def main() -> None:
     own_judge = find_judge(options.work / "generator", classifier.labels)
     assert prompt_of(options.work / "generator") == CAPTION
     target = Target(classifier, references[0], own_judge)
-    out = ROOT / "benchmarks" / "out"
+    out = RESULTS
     lines = [
         "## Real road signs: GTSRB, everything trained by the package's commands",
         "",

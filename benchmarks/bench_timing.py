@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 
 from benchmarks.bench_demo import Bench
-from benchmarks.measure import ROOT, machine
+from benchmarks.measure import RESULTS, ROOT, machine
 from ltg_core.demo.world import CLASSES, prompt
 from ltg_core.guidance.engine import GenerateRequest, generate_images
 from ltg_core.guidance.settings import PRESETS, Guidance
@@ -129,7 +129,7 @@ def main() -> None:
         f"| cold start to a page that answers, new workspace | ≤ 12 s | {starts[0]:.1f} s |",
         f"| the same, workspace present | ≤ 12 s | {statistics.median(starts[1:]):.1f} s |",
     ]
-    path = ROOT / "benchmarks" / "out" / "timing.md"
+    path = RESULTS / "timing.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

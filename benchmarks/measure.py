@@ -17,6 +17,8 @@ from ltg_core.generators.base import Generator
 from ltg_core.guidance.engine import Target
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+"""What was measured, kept with the code that measured it."""
 
 
 def machine() -> str:
@@ -64,6 +66,26 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
     return float(roc_auc_score(positive, scores)) if 0 < positive.sum() < len(positive) else float("nan")
 
 
+def resampled_auroc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """AUROC under many weightings of the same rows, ties counting half.
+
+    Args:
+        scores: (N,).
+        positive: (N,) bool.
+        weights: (R, N) how often each row counts; the counts of a bootstrap draw, or ones.
+
+    Returns:
+        (R,) the same as `auroc` of every resample; one sort serves them all.
+    """
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])
+    above = np.add.reduceat(weights[:, order] * positive[order], starts, axis=1)
+    below = np.add.reduceat(weights[:, order] * ~positive[order], starts, axis=1)
+    lower = below.cumsum(axis=1) - below / 2
+    found: np.ndarray = (above * lower).sum(axis=1) / (above.sum(axis=1) * below.sum(axis=1))
+    return found
+
+
 def aupr(scores: np.ndarray, positive: np.ndarray) -> float:
     """Average precision (scikit-learn)."""
     from sklearn.metrics import average_precision_score
@@ -74,10 +96,10 @@ def aupr(scores: np.ndarray, positive: np.ndarray) -> float:
 def call_costs(generator: Generator, target: Target) -> dict[str, float]:
     """GFLOP of one call of each network on one sample, forward ("U") and input gradient alone ("Ub")."""
     z = torch.randn(1, *generator.latent_shape)
-    text = generator.embed(["a sign"])
+    inputs = generator.condition(["a sign"]).asked
     x = torch.rand(1, 3, generator.image_size, generator.image_size)
     functions: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor]] = {
-        "U": (lambda v: generator.predict(v, 500.0, text), z),
+        "U": (lambda v: generator.predict(v, 500.0, inputs), z),
         "D": (lambda v: generator.decode(v), z),
         "T": (lambda v: generator.decode(v, tiny=True), z),
         "C": (lambda v: target.classifier.logits(v), x),
@@ -99,8 +121,21 @@ def write_json(path: Path, value: Any) -> None:
     """Write results where the report finds them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    temporary.write_text(_json(value), encoding="utf-8")
     os.replace(temporary, path)
+
+
+def _json(value: Any) -> str:
+    """One line a key and a row, so that a difference of two results can be read."""
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    parts = []
+    for key, one in value.items():
+        text = json.dumps(one)
+        if isinstance(one, list) and one and isinstance(one[0], dict):
+            text = "[\n  " + ",\n  ".join(json.dumps(row) for row in one) + "\n ]"
+        parts.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def read_json(path: Path) -> Any:

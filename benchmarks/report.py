@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import ROOT, interval, ratio_interval, read_json
+from benchmarks.measure import RESULTS, ROOT, interval, ratio_interval, read_json
 
-OUT = ROOT / "benchmarks" / "out"
 BASE, DEFAULT, BEST = "unguided", "default (search and climb)", "best of n, equal compute"
 
 
@@ -101,8 +100,9 @@ def arms_section(folder: Path, costs: dict[str, float]) -> list[str]:
     base = arms[BASE]
     base_cost = cost(base["calls"], costs)
     lines = [
-        "Every class equally often, prompt without a condition; "
-        "cost counts the FLOPs of all denoiser, decoder, classifier and judge calls.",
+        "Every class equally often, prompt without a condition; seeds of the images: those of runs "
+        + ", ".join(sorted({str(s) for arm in arms.values() for s in arm["seeds"]}))
+        + " in `benchmarks/results/demo/arms`; cost counts the FLOPs of all denoiser, decoder, classifier and judge calls.",
         "",
         "| arm | images | planted share of on-class | on class | distinct conditions in 10 images of a class | error on believed | survival "
         "| cost (× unguided) |",
@@ -136,15 +136,17 @@ def signals_section(found: dict[str, Any] | None) -> list[str]:
         return ["Not measured yet.", ""]
     lines = [
         f"{found['n']} test pictures; the classifier is right on {found['accuracy_seen']:.1%} of the cells it has seen and on "
-        f"{found['accuracy_unseen']:.1%} of the planted ones.",
+        f"{found['accuracy_unseen']:.1%} of the planted ones. Mean over heads of seeds {', '.join(map(str, found['heads']))}.",
         "",
-        "| signal | AUROC planted cells | AUROC errors | AUPR planted | AUPR errors |",
-        "|---|---|---|---|---|",
+        "| signal | AUROC planted cells | minus entropy's | AUROC errors | minus entropy's | AUPR planted | AUPR errors |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, row in found["signals"].items():
         p, e = row["auroc_planted"], row["auroc_errors"]
+        dp, de = row["planted_minus_entropy"], row["errors_minus_entropy"]
         lines.append(
-            f"| {name} | {p[0]:.3f} [{p[1]:.3f}, {p[2]:.3f}] | {e[0]:.3f} [{e[1]:.3f}, {e[2]:.3f}] | "
+            f"| {name} | {p[0]:.3f} [{p[1]:.3f}, {p[2]:.3f}] | {dp[0]:+.3f} [{dp[1]:+.3f}, {dp[2]:+.3f}] | "
+            f"{e[0]:.3f} [{e[1]:.3f}, {e[2]:.3f}] | {de[0]:+.3f} [{de[1]:+.3f}, {de[2]:+.3f}] | "
             f"{row['aupr_planted']:.3f} | {row['aupr_errors']:.3f} |"
         )
     lines += ["", "| planted cell | n | accuracy |", "|---|---|---|"]
@@ -179,7 +181,7 @@ def gates_section(found: dict[str, Any] | None) -> list[str]:
 
 def main() -> None:
     """Write the page."""
-    folder = OUT / "demo"
+    folder = RESULTS / "demo"
     record = read_json(folder / "machine.json")
     if record is None:
         raise SystemExit("nothing measured yet; run `make bench-demo` first")
@@ -207,8 +209,8 @@ def main() -> None:
         "",
         *arms_section(folder / "arms", costs),
     ]
-    for extra in ("timing", "cifar10", "gtsrb"):
-        path = OUT / f"{extra}.md"
+    for extra in ("worlds", "timing", "ui", "cifar10", "gtsrb"):
+        path = RESULTS / f"{extra}.md"
         if path.exists():
             text += [path.read_text(encoding="utf-8").rstrip(), ""]
     (ROOT / "docs" / "evidence.md").write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")

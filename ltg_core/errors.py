@@ -10,6 +10,7 @@ LtgError
 │   └── UnsafeFile               the file may run code when it is read; it was refused unread
 ├── UnsupportedError             this combination of model, signal or method has no meaning; the message offers another
 ├── WorkspaceError               the workspace folder cannot be read or written
+├── WorkerLost                  the process that did the work ended before it was done
 ├── MissingExtra (ImportError)   an optional package is not installed; the message names the command
 └── Cancelled                    the user stopped the work; what was finished is kept
 ```
@@ -53,6 +54,10 @@ class UnsupportedError(LtgError):
 
 class WorkspaceError(LtgError):
     """The workspace folder cannot be read or written."""
+
+
+class WorkerLost(LtgError):
+    """The process that did the work ended before it was done."""
 
 
 class MissingExtra(LtgError, ImportError):

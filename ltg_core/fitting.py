@@ -23,6 +23,10 @@ Step = Callable[[int, torch.Generator], torch.Tensor]
 """(step, random generator on the CPU) -> scalar loss."""
 
 
+# What torch raises for a file that is none or is cut off, depending on where.
+_DAMAGED = (RuntimeError, EOFError, pickle.UnpicklingError, LookupError, ValueError, AttributeError)
+
+
 @dataclasses.dataclass(frozen=True)
 class FitSettings(Params):
     """Optimisation of one network: AdamW, linear warm-up, cosine to a tenth, weights averaged (EMA)."""
@@ -139,22 +143,10 @@ class Trainer:
             "history": self.history,
             "settings": self.settings.to_dict(),
         }
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.checkpoint.with_suffix(".tmp")
-        try:
-            torch.save(state, temporary)
-            os.replace(temporary, self.checkpoint)
-        except BaseException:  # a full disk: what is half-written would keep it full
-            temporary.unlink(missing_ok=True)
-            raise
+        write_checkpoint(self.checkpoint, state)
 
     def _resume(self) -> None:
-        try:
-            state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise ModelError(
-                f"the checkpoint '{self.checkpoint}' is damaged; delete it, and this training begins anew"
-            ) from error
+        state = read_checkpoint(self.checkpoint)
         fixed = {k: v for k, v in self.settings.to_dict().items() if k not in ("steps", "checkpoint_every")}
         stored = {k: v for k, v in state["settings"].items() if k in fixed}
         if stored != fixed:
@@ -167,6 +159,35 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
         self.history = [(int(s), float(v)) for s, v in state["history"]]
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a training's state: a temporary file, then a rename, so a kill leaves the earlier one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    try:
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+    except BaseException:  # a full disk: what is half-written would keep it full
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What ``write_checkpoint`` wrote, on the CPU; tensors and plain values only.
+
+    Raises:
+        ModelError: The file is cut off or is none.
+    """
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        if not isinstance(state, dict):
+            raise ValueError("no dictionary")
+    except _DAMAGED as error:
+        raise ModelError(
+            f"the checkpoint '{path}' is damaged; delete it, and this training begins anew"
+        ) from error
+    return state
 
 
 def pick(count: int, batch: int, rng: torch.Generator) -> torch.Tensor:

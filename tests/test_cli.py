@@ -115,6 +115,8 @@ def test_from_a_folder_and_a_weight_file_to_an_export(
     assert len(values) == 5 and values == sorted(values, reverse=True) and Path(ranked[0]["path"]).is_file()
     made = say("generate", "--class", "stop", "--number", "2", *CHEAP, *at)
     assert made["images"] == 2 and all(Path(row["path"]).is_file() for row in made["images_made"])
+    swept = say("sweep", made["images_made"][0]["guided"], "--weights", "0", "2", *at)
+    assert [row["weight"] for row in swept["images_made"]] == [0.0, 2.0]
     asked = ("--method", "saliency", "--target", "signal:epistemic", "--out", tmp_path / "heat")
     maps = say("explain", ranked[0]["id"], *asked, *at)
     assert maps[0]["target"] == "signal epistemic" and Path(maps[0]["path"]).is_file()
@@ -141,6 +143,9 @@ def test_images_are_held_out_by_a_column_from_the_command_line(tiny_world, tmp_p
     assert "cannot hold out" in fail("import", table, "--holdout", "0.5,0.5", *at)
     done = say("import", table, "--holdout", "0.25", "--group", "film", *at)
     assert done["splits"] == {"train": 27, "val": 9} and "12 values of 'film'" in done["held_out"]
+    counted = say("coverage", "--column", "film", "--number", "100", *at)
+    assert counted["column"] == "film" and sum(cell["real"] for cell in counted["cells"]) == 36
+    assert "film" in fail("coverage", "--column", "movie", *at)
     with pytest.raises(SystemExit):
         main(["import", str(table), "--holdout", "much"])
 

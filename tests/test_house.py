@@ -13,10 +13,10 @@ CORE = ROOT / "ltg_core"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "types", "compat"}),
     frozenset({"params", "registry", "jobs"}),
-    frozenset({"fitting"}),
+    frozenset({"fitting", "workers"}),
     frozenset({"models", "data"}),
-    frozenset({"signals", "curation"}),
-    frozenset({"generators", "attribution", "embedding", "export"}),
+    frozenset({"signals", "curation", "training", "evaluation"}),
+    frozenset({"generators", "attribution", "embedding", "export", "introspection", "report"}),
     frozenset({"guidance"}),
     frozenset({"demo"}),
     frozenset({"workflows"}),

@@ -47,3 +47,42 @@ def test_importing_the_package_does_not_import_torch() -> None:
 def test_the_readme_names_both_commands() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make app" in text and "make test" in text
+
+
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+
+def anchors(text: str) -> set[str]:
+    """The names under which the headings of a page can be linked, as GitHub makes them."""
+    plain = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", plain, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_and_picture_of_the_documentation_is_there(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        place = (page.parent / path).resolve() if path else page
+        assert place.is_file(), f"{page.name} leads to {target}, which is not there"
+        assert place.is_relative_to(ROOT)
+        if anchor:
+            assert anchor in anchors(place.read_text(encoding="utf-8")), (
+                f"{page.name}: no heading for {target}"
+            )
+
+
+def test_the_guide_walks_all_journeys_and_every_screenshot_is_shown() -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    assert [int(n) for n in re.findall(r"^## (\d+)\. ", guide, re.MULTILINE)] == list(range(1, 12))
+    assert "docs/guide.md" in (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"screenshots/([\w-]+\.png)", "".join(page.read_text("utf-8") for page in PAGES)))
+    assert shown == {path.name for path in (ROOT / "docs" / "screenshots").glob("*.png")}

@@ -1,4 +1,4 @@
-"""Browse: rank the samples by a signal, narrow them down, see where the classifier errs, look at one."""
+"""Browse: rank the samples by a signal, narrow them down, see where the classifier errs, look at one or at many."""
 
 from __future__ import annotations
 
@@ -9,28 +9,23 @@ from typing import Any
 
 import gradio as gr
 
-from app import classes, facets
-from app.components import Grid, View
+from app import facets, selecting
+from app.brief import LONGEST, WHOLE
+from app.clicks import changed
+from app.components import Grid, Pager, View
 from app.context import AppContext
-from app.controls import PAGE, signal_choices, words
-from app.details import cards, overview, sample_panel
-from app.query import CLASSES, CONFUSION, LONGEST, SAMPLES, Query, address, as_filter, from_address
-from app.render import Node, h, view
-from app.session import LATEST, Session, clicked, polite
+from app.details import overview, sample_panel
+from app.looking import filter_of, known, look, orders
+from app.places import Arrival
+from app.query import SAMPLES, SLICES, Query, address, as_query, from_names, is_id
+from app.render import Node, view
+from app.session import CARRIED, LATEST, QUICK, Session, clicked, polite, text_ids
+from app.slicelist import Undo
+from app.viewing import samples, summary, top
+from ltg_core.jobs import Job
 
 TITLE = "Browse"
 ID = "browse"
-
-_ORDERS = [
-    ("Confidence, lowest first", "-confidence"),
-    ("Confidence, highest first", "confidence"),
-    ("Newest", "created"),
-]
-_HINT = (
-    "The rarest come first: the bar below a picture is its percentile. Answers in red are wrong. "
-    "Click a picture for all that is known about it, or narrow them down on the left."
-)
-_MODES = ((SAMPLES, "Samples"), (CONFUSION, "Confusion matrix"), (CLASSES, "By class"))
 
 
 def build(ctx: AppContext) -> SimpleNamespace:
@@ -47,26 +42,29 @@ def build(ctx: AppContext) -> SimpleNamespace:
             )
             w.text = gr.Textbox(
                 label="Search",
-                placeholder="night fog …",
+                placeholder='night "no entry" …',
                 max_length=LONGEST,
                 elem_id="browse-text",
                 submit_btn="Find",
             )
+            w.upload = gr.UploadButton(
+                "Search by image",
+                file_types=["image"],
+                size="sm",
+                elem_id="browse-upload",
+                elem_classes="quiet",
+            )
             w.facets = View(elem_id="browse-facets")
         with gr.Column(elem_classes="middle"):
-            w.count = View(elem_id="browse-count")
+            w.count = Pager(elem_id="browse-count")
+            w.progress = View(elem_id="browse-progress")
+            selecting.build(w)
             w.grid = Grid({"items": [], "empty": ["Loading …"]}, elem_id="browse-grid")
             w.summary = View(elem_id="browse-summary")
         with gr.Column(elem_classes="side"):
             w.panel = View(elem_id="browse-panel")
-    w.shown = [w.query, w.sort, w.text, w.facets, w.count, w.grid, w.summary]
+    w.shown = [w.query, w.sort, w.text, w.facets, w.count, w.grid, w.summary, w.bar, w.selection]
     return w
-
-
-def orders(ctx: AppContext) -> list[tuple[str, str]]:
-    """What the samples can be ranked by: (words, name); a classifier that was just chosen has scored nothing yet."""
-    scored = signal_choices(ctx)
-    return [*scored, *(_ORDERS if scored else _ORDERS[-1:])]
 
 
 def show(
@@ -75,155 +73,58 @@ def show(
     """Everything that depends on the query; only what is visible travels.
 
     Raises:
-        InputError: A condition on predictions, and there is no classifier.
+        InputError: A condition on predictions, and there is no classifier; a slice or picture that is not here.
     """
-    offered = orders(ctx)
-    rank = query.rank if query.rank in [name for _, name in offered] else offered[0][1]
-    chosen = as_filter(query, ctx.workspace.label_names(), ctx.model_hash)
-    counts = facets.counted(ctx, chosen)
-    pages = max(1, -(-counts.total // PAGE))
-    query = dataclasses.replace(query, page=min(query.page, pages))
+    seen = look(ctx, query)
+    query = dataclasses.replace(query, page=seen.query.page)
     if query.shown == SAMPLES:
-        grid, summary = _samples(ctx, query, chosen, rank, sample), view()
+        grid, summed = gr.update(value=samples(ctx, seen, sample), visible=True), view()
     else:
-        grid, summary = gr.update(visible="hidden"), _summary(ctx, query, chosen, counts, rank)
+        grid, summed = gr.update(visible="hidden"), summary(ctx, seen)
     return {
         w.query: query,
-        w.sort: gr.Dropdown(offered, value=rank),
+        w.sort: gr.Dropdown(orders(ctx), value=seen.query.rank),
         w.text: query.text,
-        w.facets: facets.rail(ctx, query, chosen, counts, opened),
-        w.count: _top(query, counts.total, pages, rank),
+        w.facets: facets.rail(ctx, query, seen.chosen, seen.counts, opened),
+        w.count: top(ctx, seen),
         w.grid: grid,
-        w.summary: summary,
+        w.summary: summed,
+        w.bar: view(),
+        w.selection: [],
     }
-
-
-def _samples(ctx: AppContext, query: Query, chosen: Any, rank: str, sample: str) -> Any:
-    """One page of the grid."""
-    ids = ctx.workspace.query(chosen, sort=rank, limit=PAGE, offset=(query.page - 1) * PAGE)
-    nothing = ["Nothing passes these filters", "Take one of them away, or choose another value."]
-    if not ctx.workspace.count():
-        nothing = ["No samples yet", "The demo is being opened, or add a data set under Setup."]
-    signal = rank if rank not in [name for _, name in _ORDERS] else None
-    value = {"items": cards(ctx, ids, signal), "empty": nothing, "label": "Samples, ranked", "focus": sample}
-    return gr.update(value=value, visible=True)
-
-
-def _summary(ctx: AppContext, query: Query, chosen: Any, counts: Any, rank: str) -> Node:
-    """The confusion matrix, or the table of classes."""
-    from ltg_core import workflows
-
-    labels = ctx.workspace.label_names()
-    seen = dict(counts.facet("split")).get("train", 0) if not query.split else 0
-    note = None
-    if seen or query.split == "train":
-        held_out = next((s for s in ("test", "val") if s in ctx.workspace.splits()), "")
-        note = h(
-            "p.warn",
-            "Training samples are counted, which the classifier has seen. ",
-            h(
-                "button.link",
-                f"Only {words(held_out).lower()}",
-                act=("filter", {"field": "split", "value": held_out}),
-                type="button",
-            )
-            if held_out
-            else None,
-        )
-    if query.shown == CONFUSION:
-        return classes.matrix(counts.confusion(len(labels)), labels, note)
-    ctx.need_classifier()
-    signal = rank if rank in [name for _, name in signal_choices(ctx)] else ""
-    rows = workflows.class_table(ctx.workspace, chosen, len(labels), signal)
-    return classes.table(rows, labels, query, signal, note)
-
-
-def _top(query: Query, total: int, pages: int, rank: str) -> Node:
-    """The kind of view, how many samples, what narrows them down, the pages."""
-    modes = [
-        h(
-            "button.mode" + (".is-on" if query.shown == mode else ""),
-            text,
-            act=("show", {"mode": mode}),
-            type="button",
-            aria_pressed=str(query.shown == mode).lower(),
-        )
-        for mode, text in _MODES
-    ]
-    ranked = query.shown == SAMPLES and rank not in [name for _, name in _ORDERS]
-    return view(
-        h(
-            "div.count",
-            h("div.modes", *modes),
-            h("b", f"{total:,} sample{'s' if total != 1 else ''}"),
-            h("span.soft", f"ranked by {words(rank)}" if ranked else ""),
-            _pager(query.page, pages) if query.shown == SAMPLES else None,
-        ),
-        h("div.conditions", *facets.chips(query)),
-        h("p.soft.hint", _HINT) if ranked and query.page == 1 and not facets.chips(query) else None,
-    )
-
-
-def _pager(page: int, pages: int) -> Node | None:
-    if pages < 2:
-        return None
-
-    def step(text: str, to: int, name: str) -> Node:
-        there = 1 <= to <= pages
-        off = {} if there else {"disabled": "true"}
-        return h(
-            "button", text, act=("page", {"to": to}) if there else None, type="button", title=name, **off
-        )
-
-    return h(
-        "div.pages",
-        h("span.soft", f"{page:,} of {pages:,}", title="Page"),
-        step("←", page - 1, "Previous page"),
-        step("→", page + 1, "Next page"),
-    )
-
-
-def changed(query: Query, data: dict[str, Any], labels: list[str]) -> Query | None:
-    """The query after a click; None where the click means nothing here."""
-    name, text = data.get("name"), {key: str(value)[:LONGEST] for key, value in data.items()}
-    if name == "filter":
-        return query.toggled(text.get("field", ""), text.get("value", ""))
-    if name == "clear":
-        return query.cleared()
-    if name == "show" and data.get("mode") in [mode for mode, _ in _MODES]:
-        return dataclasses.replace(query, shown=text["mode"], page=1)
-    if name == "page" and text.get("to", "").isdigit():
-        return dataclasses.replace(query, page=max(1, int(text["to"])))
-    if name == "sort":
-        return dataclasses.replace(query, by=text.get("by", ""))
-    if name == "rank":
-        return dataclasses.replace(query, shown=SAMPLES, rank=text.get("signal", ""), page=1)
-    if name == "errors" and data.get("label") in labels:
-        return dataclasses.replace(query, shown=SAMPLES, label=text["label"], answer="wrong", page=1)
-    if name == "cell":  # a cell names what it counts; the other conditions stay
-        wanted = {key: text.get(key, "") for key in ("label", "prediction", "answer")}
-        rank = text.get("rank", query.rank)
-        return dataclasses.replace(query, shown=SAMPLES, rank=rank, page=1, **wanted)
-    return None
 
 
 def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace]) -> None:
     """Connect the events."""
     w = widgets[ID]
     w.outputs = [*w.shown, session.address]
+    w.state = [w.query, w.opened, w.sample]
+
+    def redraw(query: Query, opened: list[str], sample: str) -> dict[Any, Any]:
+        return show(ctx, w, query, opened, sample)
+
     _wire_filters(ctx, session, w)
     _wire_samples(ctx, session, w)
-    _wire_address(ctx, session, w, set(widgets))
+    _wire_slices(ctx, session, w)
+    _wire_address(ctx, session, w)
+    selecting.wire(ctx, w, redraw)
 
     @polite
     def refresh(query: Query, opened: list[str], sample: str) -> dict[Any, Any]:
-        # The query itself stays: a filter that was clicked meanwhile must not be taken back.
+        # The query itself stays: a filter that was clicked meanwhile must not be taken back; so does a selection.
         found = show(ctx, w, query or Query(), opened, sample)
-        del found[w.query], found[w.text]
-        return found | {w.panel: panel(ctx, sample)}
+        for part in (w.query, w.text, w.bar, w.selection):
+            del found[part]
+        return found
 
-    w.refresh, w.refresh_inputs = refresh, [w.query, w.opened, w.sample]
-    w.refresh_outputs = [w.sort, w.facets, w.count, w.grid, w.summary, w.panel]
+    @polite
+    def beside(sample: str) -> Node:
+        return panel(ctx, sample)
+
+    w.refresh, w.refresh_inputs = refresh, w.state
+    w.refresh_outputs = [w.sort, w.facets, w.count, w.grid, w.summary]
+    # By itself and afterwards, so that it is about the sample that was picked while the rest was drawn.
+    w.afterwards = (beside, w.sample, w.panel)
 
 
 def panel(ctx: AppContext, sample: str) -> Node:
@@ -231,22 +132,21 @@ def panel(ctx: AppContext, sample: str) -> Node:
     return sample_panel(ctx, sample) if sample else overview(ctx)
 
 
-def _told(query: Query, sample: str, *, replace: bool = False) -> dict[str, Any]:
+def told(query: Query, sample: str, *, replace: bool = False) -> dict[str, Any]:
     """The value of the address; the time makes two equal ones differ, for the browser may have moved between."""
     return {"set": address(query, sample), "replace": replace, "at": time.time()}
 
 
 def _wire_filters(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
     """What changes the query, and the way back to the overview."""
-    state = [w.query, w.opened, w.sample]
 
     def after(query: Query, opened: list[str], sample: str) -> dict[Any, Any]:
         found = show(ctx, w, query, opened, sample)
-        return found | {session.address: _told(found[w.query], sample)}
+        return found | {session.address: told(found[w.query], sample)}
 
     @polite
     def ranked(rank: str, query: Query, opened: list[str], sample: str) -> dict[Any, Any]:
-        return after(dataclasses.replace(query or Query(), rank=str(rank), page=1), opened, sample)
+        return after(dataclasses.replace(query or Query(), rank=str(rank), like="", page=1), opened, sample)
 
     @polite
     def searched(text: str, query: Query, opened: list[str], sample: str) -> dict[Any, Any]:
@@ -254,58 +154,152 @@ def _wire_filters(ctx: AppContext, session: Session, w: SimpleNamespace) -> None
         return after(dataclasses.replace(query or Query(), text=text, page=1), opened, sample)
 
     @polite
-    def act(query: Query, opened: list[str], sample: str, event: gr.EventData) -> Any:
+    def uploaded(path: str, query: Query, opened: list[str], sample: str) -> dict[Any, Any]:
+        from ltg_core import workflows
+
+        like = workflows.upload(ctx.workspace, ctx.need_classifier(), path)
+        wanted = dataclasses.replace(query or Query(), shown=SAMPLES, like=like, page=1)
+        return after(wanted, opened, sample)
+
+    @polite
+    def act(query: Query, opened: list[str], sample: str, selection: list[str], event: gr.EventData) -> Any:
         data = clicked(event)
-        query, opened = query or Query(), list(opened or [])
-        if data.get("name") == "unfold":
-            name = str(data.get("group", ""))[:LONGEST]
-            opened = [one for one in opened if one != name] if name in opened else [*opened[-40:], name]
+        query, opened, name = query or Query(), list(opened or []), data.get("name")
+        if name == "unfold":
+            group = str(data.get("group", ""))[:WHOLE]
+            opened = [one for one in opened if one != group] if group in opened else [*opened[-40:], group]
             return {w.opened: opened, w.facets: _rail(ctx, query, opened)}
-        if data.get("name") == "overview":
-            return {w.sample: "", w.panel: overview(ctx), session.address: _told(query, "")}
+        if name == "overview":
+            return {w.sample: "", w.panel: overview(ctx), session.address: told(query, "")}
+        if name == "sample" and is_id(str(data.get("id"))):
+            sample = str(data["id"])
+            found = {w.sample: sample, session.sample: sample, w.panel: sample_panel(ctx, sample)}
+            return found | {session.address: told(query, sample)}
+        if name == "ask":
+            return selecting.asking(ctx, w, data, selection)
+        if name in SLICE_ACTS:
+            return slice_act(ctx, w, query, data)
         wanted = changed(query, data, ctx.workspace.label_names())
+        if name == "slice-open":
+            wanted = opened_slice(ctx, query, str(data.get("id", ""))[:64])
         return gr.skip() if wanted is None else after(wanted, opened, sample)
 
-    w.sort.input(ranked, [w.sort, *state], w.outputs, **LATEST)
-    w.text.submit(searched, [w.text, *state], w.outputs, api_name="browse", **LATEST)
+    w.sort.input(ranked, [w.sort, *w.state], w.outputs, **LATEST)
+    w.text.submit(searched, [w.text, *w.state], w.outputs, api_name="browse", **LATEST)
+    w.upload.upload(uploaded, [w.upload, *w.state], w.outputs, api_name="search_by_image", **QUICK)
+    outputs = [*w.outputs, w.opened, w.sample, w.panel, session.sample, w.progress, *w.asking]
     for part in (w.facets, w.count, w.summary, w.panel):
-        part.act(act, state, [*w.outputs, w.opened, w.sample, w.panel], **LATEST)
+        part.act(act, [*w.state, w.selection], outputs, **CARRIED)
 
 
 def _rail(ctx: AppContext, query: Query, opened: list[str]) -> Node:
-    chosen = as_filter(query, ctx.workspace.label_names(), ctx.model_hash)
+    chosen = filter_of(ctx, query)
     return facets.rail(ctx, query, chosen, facets.counted(ctx, chosen), opened)
 
 
 def _wire_samples(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
-    """Choosing a sample."""
+    """Choosing a sample, or several."""
 
     @polite
-    def pick(query: Query, before: str, event: gr.EventData) -> dict[Any, Any]:
-        sample = str(clicked(event).get("id", ""))
-        found = sample_panel(ctx, sample)
+    def pick(before: str, event: gr.EventData) -> Any:
+        data = clicked(event)
+        sample, ids = str(data.get("id", "")), text_ids(data.get("ids"))
+        if not is_id(sample):
+            return gr.skip()
+        found = {w.selection: ids if len(ids) > 1 else [], w.bar: selecting.bar(ids)}
         # From one sample to the next is no step to go back to; a hundred arrow keys would fill the history.
-        told = _told(query or Query(), sample, replace=bool(before))
-        return {session.sample: sample, w.sample: sample, w.panel: found, session.address: told}
+        # It says nothing else: a page that is being turned meanwhile must not be turned back.
+        named = {"set": {"sample": sample}, "only": ["sample"], "replace": bool(before), "at": time.time()}
+        shown = {w.panel: sample_panel(ctx, sample), session.address: named}
+        return found | shown | {session.sample: sample, w.sample: sample}
 
-    w.grid.pick(pick, [w.query, w.sample], [session.sample, w.sample, w.panel, session.address], **LATEST)
+    outputs = [session.sample, w.sample, w.panel, session.address, w.selection, w.bar]
+    w.grid.pick(pick, w.sample, outputs, **CARRIED)
 
 
-def _wire_address(ctx: AppContext, session: Session, w: SimpleNamespace, tabs: set[str]) -> None:
+SLICE_ACTS = ("slice-remove", "slice-restore", "slice-name", "slice-keep", "find")
+
+
+def slice_act(ctx: AppContext, w: SimpleNamespace, query: Query, data: dict[str, Any]) -> dict[Any, Any]:
+    """What the buttons of the slices do, but for opening one."""
+    from ltg_core import workflows
+
+    name, slice_id, undo = data.get("name"), str(data.get("id", ""))[:64], None
+    found: dict[Any, Any] = {}
+    if name == "slice-remove":
+        gone = workflows.remove_slice(ctx.workspace, slice_id)
+        undo = Undo(f"“{gone}” was removed.", "slice-restore", slice_id)
+    elif name == "slice-restore":
+        workflows.restore_slice(ctx.workspace, slice_id)
+    elif name == "slice-name":
+        workflows.rename_slice(ctx.workspace, slice_id, str(data.get("text", "")))
+    elif name == "slice-keep":
+        workflows.keep_slice(ctx.workspace, slice_id)
+    else:
+        found[w.progress] = view(ctx.bar(submit(ctx, str(data.get("outcome")))))
+    return found | {w.summary: summary(ctx, look(ctx, dataclasses.replace(query, shown=SLICES)), undo)}
+
+
+def _wire_slices(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
+    """Following the search for weak slices."""
+
+    @polite
+    def follow(query: Query) -> Any:
+        job, query = ctx.latest("slices"), query or Query()
+        if job is None:
+            return gr.skip()
+        found: dict[Any, Any] = {w.progress: view() if job.state == "done" else view(ctx.bar(job))}
+        if job.ended and query.shown == SLICES:
+            found[w.summary] = summary(ctx, look(ctx, query))
+        return found
+
+    @polite
+    def cancel(event: gr.EventData) -> None:
+        if clicked(event).get("name") == "cancel":
+            ctx.jobs.cancel(str(clicked(event).get("job")))
+
+    session.beats["slices"].change(follow, w.query, [w.progress, w.summary], **QUICK)
+    w.progress.act(cancel, None, None, **QUICK)
+
+
+def opened_slice(ctx: AppContext, query: Query, slice_id: str) -> Query:
+    """The view of a slice's samples; the ranking and the size of a page stay.
+
+    Raises:
+        InputError: There is no such slice.
+    """
+    from ltg_core import workflows
+
+    found = workflows.slice_of(ctx.workspace, slice_id)
+    wanted = as_query(found.filter, ctx.workspace.label_names(), slice_id)
+    return dataclasses.replace(wanted, rank=query.rank, size=query.size)
+
+
+def submit(ctx: AppContext, outcome: str) -> Job:
+    """Queue the search for weak slices."""
+    arguments = {"outcome": outcome, "classifier": ctx.need_classifier().hash}
+    return ctx.run("slices", "Looking for weak slices", "find_slices", arguments)
+
+
+def _wire_address(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
     """A page that is opened by a link, and the browser's back and forward."""
 
-    @polite
-    def arrive(event: gr.EventData) -> dict[Any, Any]:
-        data = clicked(event)
-        query, sample, tab = from_address(str(data.get("query", "")))
-        known = sample if sample and ctx.workspace.count(_only(sample)) else ""
-        if sample and not known:
+    def arrive(values: dict[Any, Any], arrival: Arrival) -> dict[Any, Any]:
+        query, sample = from_names(arrival.given)
+        same = values[w.query] == query and values[w.sample] == sample
+        if same and arrival.tab != ID and not arrival.first:
+            return {}
+        there = sample if sample and ctx.workspace.count(_only(sample)) else ""
+        if sample and not there:
             gr.Warning("The sample that this address names is not in this workspace.", duration=8)
-        found = show(ctx, w, query, [], known) | {w.sample: known, w.panel: panel(ctx, known)}
-        return found | {session.sample: known, session.tabs: gr.Tabs(selected=tab if tab in tabs else ID)}
+        query, missing = known(ctx, query)
+        if missing:
+            gr.Warning(f"A part of this address is left out: {missing}.", duration=8)
+        found = show(ctx, w, query, [], there) | {w.sample: there, w.panel: panel(ctx, there)}
+        return found | {session.sample: there}
 
-    outputs = [*w.shown, w.sample, w.panel, session.sample, session.tabs]
-    w.arrived = session.address.go(arrive, None, outputs, **LATEST)
+    w.arrive, w.arrive_inputs = arrive, {w.query, w.sample}
+    w.arrive_outputs = [*w.shown, w.sample, w.panel, session.sample]
 
 
 def _only(sample: str) -> Any:

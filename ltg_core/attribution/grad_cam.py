@@ -12,6 +12,7 @@ from torch import Tensor
 from ltg_core.attribution.base import Attribution, Chunk
 from ltg_core.attribution.targets import twin
 from ltg_core.errors import UnsupportedError
+from ltg_core.models import layers
 from ltg_core.models.preprocess import Preprocess
 from ltg_core.params import param
 
@@ -32,30 +33,42 @@ class GradCam(Attribution):
         return not self.positive_only
 
     def _heat(self, chunk: Chunk) -> Tensor:
-        from captum.attr import LayerGradCam
-
         # On a twin with the same tensors: the hook then sees this call only, whatever other threads compute.
         mirror = twin(chunk.target.classifier, share=True)
         target = chunk.target.on(mirror)
-
         name = self.layer or mirror.gradcam_layer
         modules = dict(mirror.net.named_modules())
         if not name or name not in modules:
             raise UnsupportedError(
                 _offer(f"{mirror.name} has no spatial layer" + (f" {name!r}" if name else ""))
             )
-        coarse: Tensor = LayerGradCam(target.forward, modules[name]).attribute(
-            chunk.images,
-            additional_forward_args=chunk.per_sample or None,
-            relu_attributions=self.positive_only,
-        )
-        if not isinstance(coarse, Tensor) or coarse.ndim != 4 or coarse.shape[2] * coarse.shape[3] < 2:
-            shape = tuple(coarse.shape) if isinstance(coarse, Tensor) else type(coarse).__name__
+        seen: list[Tensor] = []
+
+        def keep(_: object, __: object, output: object) -> None:
+            found = layers.first_tensor(output)
+            if found is not None:
+                seen.append(found)
+
+        handle = modules[name].register_forward_hook(keep)
+        try:
+            value = target.forward(chunk.images, *chunk.per_sample).sum()
+        finally:
+            handle.remove()
+        if not seen or not seen[-1].requires_grad:
+            raise UnsupportedError(_offer(f"the layer {name} of {mirror.name} does not depend on the image"))
+        (gradient,) = torch.autograd.grad(value, seen[-1])
+        size = (mirror.preprocess.height, mirror.preprocess.width)
+        maps = [layers.as_map(x.detach(), *size, mirror.grids) for x in (seen[-1], gradient)]
+        if maps[0] is None or maps[1] is None or maps[0].shape[2] * maps[0].shape[3] < 2:
+            shape = tuple(seen[-1].shape)
             raise UnsupportedError(
                 _offer(f"the layer {name} of {mirror.name} has no spatial axes (map {shape})")
             )
+        coarse = (maps[1].mean(dim=(2, 3), keepdim=True) * maps[0]).sum(dim=1, keepdim=True)
+        if self.positive_only:
+            coarse = coarse.relu()
         height, width = chunk.images.shape[2:]
-        return _onto_image(coarse.detach(), mirror.preprocess, height, width)[:, 0]
+        return _onto_image(coarse, mirror.preprocess, height, width)[:, 0]
 
 
 def _offer(problem: str) -> str:

@@ -11,13 +11,14 @@ from PIL import Image, ImageDraw, ImageFont
 from ltg_core.attribution.base import Heatmap
 from ltg_core.errors import InputError
 
-# Control points (position, red, green, blue) in [0, 1]; between them the colours are interpolated.
+# Control points (position, red, green, blue) in [0, 1]; between them the colours are interpolated. Blue and orange
+# stay apart for every common kind of colour blindness.
 _DIVERGING = (
-    (0.0, 0.10, 0.25, 0.65),
-    (0.25, 0.40, 0.62, 0.90),
+    (0.0, 0.06, 0.25, 0.60),
+    (0.25, 0.35, 0.62, 0.88),
     (0.5, 1.0, 1.0, 1.0),
-    (0.75, 0.94, 0.50, 0.40),
-    (1.0, 0.70, 0.05, 0.10),
+    (0.75, 0.98, 0.64, 0.26),
+    (1.0, 0.70, 0.27, 0.02),
 )
 _SEQUENTIAL = (
     (0.0, 0.02, 0.01, 0.05),
@@ -32,7 +33,7 @@ def colours(values: NDArray[np.float32], *, signed: bool) -> NDArray[np.float64]
     """Colours of normalised heat.
 
     Args:
-        values: Any shape; -1 to 1 when signed (blue, white, red), else 0 to 1 (dark to light).
+        values: Any shape; -1 to 1 when signed (blue, white, orange), else 0 to 1 (dark to light).
         signed: Which of the two maps.
 
     Returns:
@@ -65,7 +66,7 @@ def overlay(
         image: (H, W, 3) uint8.
         heat: (h, w); stretched to the image where it is of another size.
         alpha: Opacity of the strongest heat, 0 to 1.
-        signed: Blue, white and red around zero, or dark to light from zero.
+        signed: Blue, white and orange around zero, or dark to light from zero.
 
     Raises:
         InputError: Wrong shapes or opacity.
@@ -76,7 +77,7 @@ def overlay(
         )
     if not 0 <= alpha <= 1:
         raise InputError(f"alpha is {alpha}; give a number from 0 to 1")
-    level = normalised(_stretched(heat, image.shape[1], image.shape[0]), signed=signed)
+    level = normalised(stretched(heat, image.shape[1], image.shape[0]), signed=signed)
     # Weak heat is transparent as well as pale: no white veil over the image, no line where the sign changes.
     opacity = alpha * np.abs(level)[..., None]
     mixed = image / 255.0 * (1 - opacity) + colours(level, signed=signed) * opacity
@@ -125,7 +126,8 @@ def heat_figure(
     return sheet
 
 
-def _stretched(heat: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+def stretched(heat: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """Heat at another size, bilinear."""
     if heat.shape == (height, width):
         return heat
     picture = Image.fromarray(np.asarray(heat, dtype=np.float32), "F")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltg_core.attribution.base import Attribution, baseline_images
+from ltg_core.attribution.base import Attribution, baseline_images, out_of_memory
 from ltg_core.attribution.targets import Target, twin
 from ltg_core.errors import InputError
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
@@ -58,7 +59,37 @@ class Trust:
         return self.depends_on_network and self.faithful
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the checks of one map rest on, to be shown beside it.
+
+    Attributes:
+        trust: The result.
+        curves: (4, steps + 1) float32: the target while the hottest pixels are removed, while they are added, and the
+            same two for pixels in random order (their mean). 0 is the lowest and 1 the highest value met in the whole
+            check; NaN where the target never moved.
+        unlearned: (H, W) float32, the map of the network with random last layers.
+        notes: What the reader should know, for example that memory ran short.
+    """
+
+    trust: Trust
+    curves: NDArray[np.float32]
+    unlearned: NDArray[np.float32]
+    notes: tuple[str, ...] = ()
+
+
 def sanity(
+    method: Attribution,
+    target: Target,
+    images: Images,
+    heat: Tensor | None = None,
+    **given: Any,
+) -> list[Trust]:
+    """The results of ``examine`` without what they rest on; the arguments are the same."""
+    return [found.trust for found in examine(method, target, images, heat, **given)]
+
+
+def examine(
     method: Attribution,
     target: Target,
     images: Images,
@@ -72,7 +103,7 @@ def sanity(
     baseline: str = "mean",
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
-) -> list[Trust]:
+) -> list[Evidence]:
     """Check the maps of a batch; one result per image.
 
     Args:
@@ -108,11 +139,28 @@ def sanity(
     alike = [rank_correlation(a.abs(), b.abs()) for a, b in zip(heat, unlearned, strict=True)]
     on_progress(Progress(2, 3, "removing and adding the hottest pixels"))
     empty = baseline_images(baseline, images, target.classifier.preprocess)
-    areas = _areas(
-        settled, images, empty, _orders(heat, random_orders, draws), steps, method.internal_batch_size, token
+    notes: list[str] = []
+    curves = _curves(
+        settled,
+        images,
+        empty,
+        _orders(heat, random_orders, draws),
+        steps,
+        method.internal_batch_size,
+        token,
+        notes,
     )
+    areas = torch.trapezoid(curves, dx=1 / steps, dim=1)  # (4, B)
     on_progress(Progress(3, 3, "checked"))
-    return [_judged(c, *row) for c, row in zip(alike, areas.tolist(), strict=True)]
+    return [
+        Evidence(
+            _judged(alike[b], *areas[:, b].tolist()),
+            curves[:, :, b].numpy().astype(np.float32),
+            unlearned[b].detach().cpu().numpy().astype(np.float32),
+            tuple(notes),
+        )
+        for b in range(len(images))
+    ]
 
 
 def randomised(classifier: Classifier, share: float, generator: torch.Generator) -> Classifier:
@@ -161,7 +209,7 @@ def _orders(heat: Tensor, random_orders: int, draws: torch.Generator) -> list[Te
 
 
 @torch.no_grad()
-def _areas(
+def _curves(
     target: Target,
     images: Images,
     empty: Images,
@@ -169,20 +217,16 @@ def _areas(
     steps: int,
     rows: int,
     cancel: CancelToken,
+    notes: list[str],
 ) -> Tensor:
-    """Areas (B, 4): deletion and insertion by heat, then the means over random orders.
+    """The target (4, steps + 1, B) while pixels go and come by heat, then the means over random orders.
 
     The scale is the range of all values met, not the gap between image and baseline: that gap may be small or
     negative, for example when the baseline looks more like the class than the image does.
     """
     where = target.classifier.device
     images, empty = images.detach().to(where), empty.to(where)
-    per_sample = target.prepare(images)
-
-    def values(changed: Images) -> Tensor:
-        parts = [slice(start, start + rows) for start in range(0, len(changed), rows)]
-        return torch.cat([target.forward(changed[p], *(t[p] for t in per_sample)).cpu() for p in parts])
-
+    values = _Values(target, target.prepare(images), rows)
     pixels = orders[0].shape[1]
     curves = torch.empty(len(orders), 2, steps + 1, len(images))
     for index, order in enumerate(orders):
@@ -192,10 +236,34 @@ def _areas(
             reached = turn < round(pixels * step / steps)
             curves[index, 0, step] = values(torch.where(reached, empty, images))
             curves[index, 1, step] = values(torch.where(reached, images, empty))
+    if values.rows < rows:
+        notes.append(
+            f"memory ran out while checking {rows} images at once; finished with {values.rows} at once"
+        )
     low, high = curves.amin(dim=(0, 1, 2)), curves.amax(dim=(0, 1, 2))
     scale = torch.where(high - low > 1e-6 * (1 + high.abs()), high - low, torch.full_like(high, torch.nan))
-    areas = torch.trapezoid((curves - low) / scale, dx=1 / steps, dim=2)  # (orders, 2, B)
-    return torch.cat([areas[0], areas[1:].mean(dim=0)]).T
+    curves = (curves - low) / scale
+    return torch.cat([curves[0], curves[1:].mean(dim=0)])
+
+
+class _Values:
+    """The target of many images, in parts that are halved when memory runs out."""
+
+    def __init__(self, target: Target, per_sample: tuple[Tensor, ...], rows: int) -> None:
+        self.target, self.per_sample, self.rows = target, per_sample, rows
+
+    def __call__(self, images: Images) -> Tensor:
+        while True:
+            parts = [slice(start, start + self.rows) for start in range(0, len(images), self.rows)]
+            try:
+                return torch.cat([self._part(images, part) for part in parts])
+            except (RuntimeError, MemoryError) as error:
+                if self.rows == 1 or not out_of_memory(error):
+                    raise
+            self.rows //= 2  # only here, after the handler, are the failed attempt's tensors free
+
+    def _part(self, images: Images, part: slice) -> Tensor:
+        return self.target.forward(images[part], *(t[part] for t in self.per_sample)).cpu()
 
 
 def _judged(randomisation: float, *areas: float) -> Trust:

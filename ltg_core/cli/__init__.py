@@ -38,6 +38,7 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("demo", "data", "load the bundled demo into a workspace, or build it anew"),
     Command("import", "data", "import images: a folder of class folders, a zip of one, or a table"),
+    Command("data", "datacheck", "check images for copies, leaks between splits, wrong labels and odd ones"),
     Command("use", "data", "choose the classifier under test, or the generator"),
     Command("runs", "data", "list what was done in a workspace"),
     Command("score", "judging", "run the classifier on all samples and compute every signal"),
@@ -45,13 +46,24 @@ COMMANDS = (
     Command("check", "judging", "accuracy, confusion, and which signal finds the errors"),
     Command("rank", "judging", "list samples by a signal, the rarest first"),
     Command("curate", "judging", "accept, reject, flag or tag samples; undo and redo"),
+    Command("sets", "curating", "versioned sets: keep, compare, restore, list, delete"),
+    Command("review", "curating", "blind second reviews and how well they agree"),
     Command("generate", "imagining", "make guided images with their unguided controls"),
+    Command("sweep", "planning", "draw a generated image at several weights, everything else as it was"),
+    Command("coverage", "planning", "class by condition: training samples, errors, need"),
     Command("explain", "imagining", "heat maps of a prediction or of the uncertainty itself"),
     Command("map", "imagining", "lay real and generated samples out in two dimensions"),
     Command("export", "imagining", "write accepted samples as training data, with provenance"),
     Command(
+        "tell",
+        "telling",
+        "write one HTML file that tells of a weakness: numbers, pinned cases, how it was made",
+    ),
+    Command(
         "fit-generator", "fitting", "train a small latent diffusion model on labelled or captioned images"
     ),
+    Command("retrain", "retraining", "train a copy of the classifier with curated synthetic images"),
+    Command("compare", "retraining", "compare classifiers on fixed real images, what became worse first"),
     Command("fit-classifier", "fitting", "train a small classifier on labelled images"),
 )
 

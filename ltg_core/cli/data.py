@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ltg_core.cli.console import Console, table
 from ltg_core.cli.flags import LazyParser, add_params, common, device_of, given_params, opened, params_from
+from ltg_core.cli.generators import add_generator_flags, described, fetch, generator_options, offered
 from ltg_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,7 +87,11 @@ def _demo_build(args: argparse.Namespace, console: Console) -> Answer:
 def configure_import(parser: argparse.ArgumentParser) -> None:
     """``import PATH``."""
     common(parser)
-    parser.add_argument("path", type=Path, help="folder, .zip, .parquet, .csv or .jsonl")
+    parser.add_argument(
+        "path",
+        help="a folder (class folders, Parquet files, tar shards, save_to_disk), .zip, .parquet, .csv, .jsonl, .tar, "
+        ".npz, .npy, or hf:owner/name, which is fetched",
+    )
     parser.add_argument("--split", help="split of images for which the data names none")
     parser.add_argument("--limit", type=int, help="at most so many, spread over splits and classes")
     parser.add_argument(
@@ -114,6 +119,7 @@ def _import(args: argparse.Namespace, console: Console) -> Answer:
             holdout=args.holdout,
             group=args.group,
             seed=args.seed,
+            online=True,
             on_progress=console.progress,
             cancel=console.cancel,
         )
@@ -142,7 +148,10 @@ def configure_use(parser: argparse.ArgumentParser) -> None:
     common(parser, device=True)
     group = parser.add_argument_group("classifier")
     group.add_argument(
-        "--classifier", metavar="FILE", type=Path, help="safetensors or weights-only state dict"
+        "--classifier",
+        metavar="PATH",
+        type=Path,
+        help="safetensors, weights-only state dict, ONNX file (experimental), or a folder of transformers or timm",
     )
     group.add_argument(
         "--arch", help="architecture, such as resnet20_cifar or timm:resnet18; needed without a card"
@@ -153,24 +162,51 @@ def configure_use(parser: argparse.ArgumentParser) -> None:
         help="class names in the order of the outputs: a,b,c or a file with one a line",
     )
     group.add_argument("--name", help="for people")
+    group.add_argument(
+        "--key",
+        help="entry of a wrapped checkpoint that holds the weights, such as model_ema",
+        metavar="NAME",
+    )
+    group.add_argument(
+        "--factory",
+        metavar="PACKAGE.MODULE:FUNCTION",
+        help="your own function that returns the network; it is called whenever this workspace's classifier is loaded. "
+        "Without --classifier its weights are kept as it gives them",
+    )
+    group.add_argument(
+        "--allow-programs",
+        action="store_true",
+        help="take the weights out of a torch.export or TorchScript file in a locked process; needs --arch",
+    )
+    group.add_argument(
+        "--restrict",
+        metavar="NAMES",
+        help="predict only these classes: a,b,c or a file, or 'data' for those that the imported images have",
+    )
     add_params(
         parser, Preprocess, title="preprocessing, where it differs from the card's or the architecture's own"
     )
-    parser.add_argument_group("generator").add_argument(
-        "--generator", metavar="DIR", type=Path, help="directory in diffusers' layout; it stays where it is"
-    )
+    add_generator_flags(parser)
     parser.set_defaults(command=_use)
 
 
 def _use(args: argparse.Namespace, console: Console) -> Answer:
     from ltg_core import workflows
 
-    if args.classifier is None and args.generator is None:
-        raise InputError("give --classifier FILE, --generator DIR, or both")
+    chosen = args.classifier is not None or args.factory is not None
+    if not chosen and args.generator is None:
+        raise InputError(
+            "give --classifier PATH, --factory PACKAGE.MODULE:FUNCTION, --generator DIR, or several of them"
+        )
+    if args.download:
+        offer, text = offered(args)
+        if text:
+            return dataclasses.asdict(offer), text
+        fetch(args, offer, console)
     data: dict[str, Any] = {}
     lines: list[str] = []
     with opened(args, create=True) as ws:
-        if args.classifier is not None:
+        if chosen:
             classifier = workflows.use_classifier(
                 ws,
                 args.classifier,
@@ -178,6 +214,10 @@ def _use(args: argparse.Namespace, console: Console) -> Answer:
                 labels=_labels(args.labels),
                 preprocess=_preprocess(args),
                 name=args.name,
+                key=args.key,
+                factory=args.factory,
+                programs=args.allow_programs,
+                restrict=_labels(args.restrict),
                 device=device_of(args),
             )
             mapping = workflows.label_mapping(ws)
@@ -185,22 +225,28 @@ def _use(args: argparse.Namespace, console: Console) -> Answer:
             lines += [_described(classifier)] + ([mapping["text"]] if ws.count() else [])
         if args.generator is not None:
             console.hush()
-            generator = workflows.use_generator(ws, args.generator, device=device_of(args))
-            data["generator"] = {"name": generator.name, "hash": generator.hash, "size": generator.image_size}
-            lines.append(
-                f"Generator {generator.name}: {generator.image_size} × {generator.image_size} pixels."
+            generator = workflows.use_generator(
+                ws, args.generator, options=generator_options(args), device=device_of(args)
             )
+            facts, text = described(generator)
+            data["generator"] = facts
+            lines.append(text)
     return data, "\n".join(lines)
 
 
 def _preprocess(args: argparse.Namespace) -> Preprocess | None:
     """The usual preprocessing with what the flags change, None where they change nothing."""
-    from ltg_core.models.loaders import load_classifier
+    from ltg_core.models.loaders import usual_preprocess
     from ltg_core.models.preprocess import Preprocess
 
     if not given_params(args, Preprocess):
         return None
-    usual = load_classifier(args.classifier, arch=args.arch).preprocess
+    if args.allow_programs and args.arch:
+        from ltg_core.models.architectures import default_preprocess
+
+        return params_from(args, Preprocess, default_preprocess(args.arch))
+    own = args.factory is not None or args.classifier is None
+    usual = Preprocess() if own else usual_preprocess(args.classifier, args.arch)
     return params_from(args, Preprocess, usual)
 
 
@@ -233,6 +279,7 @@ def _described(classifier: Classifier) -> str:
         f"Classifier {classifier.name} ({classifier.arch}, {classifier.hash}), {classifier.num_classes} classes: "
         f"{names}\nImages are {classifier.preprocess.describe()}.\nFeatures: the input of {classifier.feature_layer}"
         + (f", and {classifier.early_layer}." if classifier.early_layer else ".")
+        + "".join(f"\nNote: {note}." for note in classifier.notes)
     )
 
 

@@ -17,6 +17,7 @@ from ltg_core.errors import InputError, LtgError
 if TYPE_CHECKING:
     from ltg_core.data.records import Run
     from ltg_core.data.workspace import Workspace
+    from ltg_core.generators.base import Generator
     from ltg_core.guidance.settings import Guidance
 
 Answer = tuple[Any, str]
@@ -37,6 +38,11 @@ def configure_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", default="", help="{label} stands for the class; the generator's own if absent"
     )
+    parser.add_argument(
+        "--like",
+        metavar="SPLIT",
+        help="each image also resembles a random real image of its class from this split (needs an image adapter)",
+    )
     parser.add_argument("--negative", default="", help="what no image should show")
     parser.add_argument("--seed", type=int, default=0, help="of the first image; each has the next one")
     parser.add_argument("--preset", choices=tuple(PRESETS), default="explore", help="settings to begin with")
@@ -55,10 +61,10 @@ def _generate(args: argparse.Namespace, console: Console) -> Answer:
             run = workflows.resume_generate(
                 ws, args.resume, device=device, on_progress=console.progress, cancel=console.cancel
             )
-            return _generated(ws, run)
+            return generated(ws, run)
         classifier = workflows.active_classifier(ws, device=device)
         generator = workflows.active_generator(ws, device=device)
-        guidance = _guidance(args)
+        guidance = _guidance(args, generator)
         if args.sources:
             if args.classes:
                 raise InputError("a source has its class already; use --toward NAME to turn it into another")
@@ -86,22 +92,28 @@ def _generate(args: argparse.Namespace, console: Console) -> Answer:
             classifier,
             generator,
             **dataclasses.asdict(plan),
+            like=workflows.plan_likeness(ws, classifier, plan, split=args.like, seed=args.seed)
+            if args.like is not None
+            else None,
             guidance=guidance,
             negative=args.negative,
             preset=args.preset,
             on_progress=console.progress,
             cancel=console.cancel,
         )
-        return _generated(ws, run)
+        return generated(ws, run)
 
 
-def _guidance(args: argparse.Namespace) -> Guidance:
+def _guidance(args: argparse.Namespace, generator: Generator) -> Guidance:
+    """The preset, what the generator needs instead (few steps, its own scale), and above all what was given."""
     from ltg_core.guidance.settings import PRESETS, Guidance
 
-    return params_from(args, Guidance, PRESETS[args.preset])
+    base = PRESETS[args.preset]
+    return params_from(args, Guidance, Guidance.from_dict(base.to_dict() | dict(generator.suggested)))
 
 
-def _generated(ws: Workspace, run: Run) -> Answer:
+def generated(ws: Workspace, run: Run) -> Answer:
+    """What a generation came to."""
     from ltg_core import workflows
 
     found = workflows.triplets(ws, run.id)
@@ -158,7 +170,8 @@ def configure_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target",
         default="prediction",
-        help="prediction, label, class:NAME, contrast:NAME|NAME, or signal:NAME for the uncertainty itself",
+        help="prediction, label, runner-up, mistake, class:NAME, contrast:NAME|NAME, or signal:NAME for the "
+        "uncertainty itself",
     )
     parser.add_argument("--trust", action="store_true", help="check every map for faithfulness")
     parser.add_argument(
@@ -219,6 +232,7 @@ def configure_map(parser: argparse.ArgumentParser) -> None:
 
     common(parser, device=True)
     parser.add_argument("--out", metavar="FILE", type=Path, help="write the points to a .csv or .json file")
+    parser.add_argument("--all", action="store_true", help="also place the samples that were not laid out")
     add_params(parser, MapSettings, title="layout")
     parser.set_defaults(command=_map)
 
@@ -237,8 +251,14 @@ def _map(args: argparse.Namespace, console: Console) -> Answer:
             on_progress=console.progress,
             cancel=console.cancel,
         )
+        result = run.result
+        if args.all:
+            placed = workflows.place_on_map(ws, on_progress=console.progress, cancel=console.cancel)
+            run, result = ws.run(placed["run"]), placed
         points = workflows.map_points(ws)
-    text = " ".join([f"{run.result['samples']:,} samples laid out.", *run.result["notes"]])
+    text = " ".join([f"Laid out: {result['drawn']}.", *result["notes"]])
+    if result["placed"]:
+        text += f" {result['placed']:,} more placed among them."
     if args.out is not None:
         with explained(args.out.parent, "folder"):
             args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -250,7 +270,7 @@ def _map(args: argparse.Namespace, console: Console) -> Answer:
                     writer.writerow(points)
                     writer.writerows(zip(*points.values(), strict=True))
         text += f" Points in '{args.out}'."
-    return {"run": run.id, **run.result, "out": args.out}, text
+    return {**result, "run": run.id, "out": args.out}, text
 
 
 def configure_export(parser: argparse.ArgumentParser) -> None:
@@ -263,6 +283,15 @@ def configure_export(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format", choices=tuple(EXPORTERS), default="imagefolder", help="form of the export"
+    )
+    parser.add_argument(
+        "--set", metavar="SET", help="the samples of a set, name or name@version ('sets list')"
+    )
+    parser.add_argument(
+        "--with-real", action="store_true", help="add the real training samples, but for rejected ones"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be exported and left out, no more"
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder to make; in the workspace if absent")
     parser.add_argument("--zip", action="store_true", help="pack it into a zip file too")
@@ -290,11 +319,16 @@ def _export(args: argparse.Namespace, console: Console) -> Answer:
         raise InputError(f"'{args.out}.zip' exists; remove it, or give --overwrite")
     with opened(args) as ws:
         exporter = params_from(args, EXPORTERS[args.format], prefix=f"{args.format}_")
+        ids = chosen(args, ws) if named else None
+        if args.dry_run:
+            return _planned(args, ws, ids, exporter, console)
         run, report = workflows.export(
             ws,
-            chosen(args, ws) if named else None,
+            ids,
             exporter,
             args.out,
+            set_ref=args.set,
+            with_real=args.with_real,
             held_out=args.held_out,
             overwrite=args.overwrite,
             on_progress=console.progress,
@@ -309,6 +343,28 @@ def _export(args: argparse.Namespace, console: Console) -> Answer:
     if args.zip:
         data["zip"] = str(zip_export(report.path, overwrite=args.overwrite))
         lines.append(f"Packed into '{data['zip']}'.")
+    return data, "\n".join(lines)
+
+
+def _planned(args: argparse.Namespace, ws: Workspace, ids: Any, exporter: Any, console: Console) -> Answer:
+    from ltg_core import export as exports
+    from ltg_core import workflows
+
+    plan = workflows.plan_export(
+        ws,
+        ids,
+        exporter,
+        set_ref=args.set,
+        with_real=args.with_real,
+        held_out=args.held_out,
+        on_progress=console.progress,
+        cancel=console.cancel,
+    )
+    reasons = exports.reasons(plan.left_out)
+    lines = [f"{plan.n:,} samples would be exported, {plan.real:,} of them real. Nothing was written."]
+    lines += [f"  {number:,} in '{split}'" for split, number in plan.splits.items() if len(plan.splits) > 1]
+    lines += [f"  {number:,} left out: {reason}" for reason, number in reasons.items()]
+    data = dataclasses.asdict(plan) | {"left_out": len(plan.left_out), "reasons": reasons}
     return data, "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -217,6 +218,11 @@ def configure_curate(parser: argparse.ArgumentParser) -> None:
         )
     what.add_argument("--add-tag", metavar="TAG", help="tag the samples")
     what.add_argument("--remove-tag", metavar="TAG", help="take a tag from the samples")
+    what.add_argument(
+        "--rate", metavar="N", type=int, help="give the samples 1 to 5 stars; 0 takes them back"
+    )
+    what.add_argument("--note", metavar="TEXT", help="write a note on the samples; an empty one removes it")
+    what.add_argument("--history", action="store_true", help="list what was done lately")
     what.add_argument("--undo", action="store_true", help="take the last action back")
     what.add_argument("--redo", action="store_true", help="repeat what was taken back")
     parser.add_argument("ids", nargs="*", help="samples; or choose them by the filters")
@@ -225,9 +231,14 @@ def configure_curate(parser: argparse.ArgumentParser) -> None:
 
 
 def _curate(args: argparse.Namespace, console: Console) -> Answer:
-    from ltg_core.curation import verdicts
+    from ltg_core.curation import history, verdicts
 
     with opened(args) as ws:
+        if args.history:
+            actions = history(ws)
+            rows = [[str(a.id), "undone" if a.undone else "", a.author, a.description] for a in actions]
+            text = table(rows, ["action", "", "by", "what"]) if rows else "Nothing was done yet."
+            return [dataclasses.asdict(a) for a in actions], text
         if args.undo or args.redo:
             done = verdicts.undo(ws) if args.undo else verdicts.redo(ws)
             what = "Taken back" if args.undo else "Repeated"
@@ -237,6 +248,10 @@ def _curate(args: argparse.Namespace, console: Console) -> Answer:
         ids = chosen(args, ws)
         if args.verdict:
             done = verdicts.set_verdict(ws, ids, args.verdict)
+        elif args.rate is not None:
+            done = verdicts.rate(ws, ids, args.rate or None)
+        elif args.note is not None:
+            done = verdicts.note(ws, ids, args.note)
         else:
             add = [args.add_tag] if args.add_tag else []
             done = verdicts.tag(ws, ids, add=add, remove=[] if add else [args.remove_tag])

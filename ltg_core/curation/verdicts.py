@@ -1,32 +1,52 @@
-"""Verdicts, tags, ratings and notes.
+"""Verdicts, tags, ratings and notes, each as one action of the journal.
 
-Each action is one transaction together with its journal entry, so undo survives a restart.
+Two people, or two tabs of one, may decide on the same samples. An action that says what it was based on (``seen``, the
+clock of the journal when its page was drawn) leaves those samples as they are that somebody else has changed since,
+and names them in ``Done.kept``: no decision is overwritten unseen. Tags are added and taken singly; they never clash.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ltg_core.curation import journal
+from ltg_core.curation.journal import redo, undo
 from ltg_core.data.records import VERDICTS
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
 
-_KEPT_ACTIONS = 1000  # older ones can no longer be undone
-_MAX_TAG = 100
-_DEFAULTS: dict[str, Any] = {"verdict": "undecided", "rating": None, "note": "", "tags": []}
+__all__ = ["Done", "decide", "note", "rate", "redo", "set_verdict", "tag", "undo"]
+
+MAX_TAG = 100
+MAX_NOTE = 10_000
 
 
-def set_verdict(ws: Workspace, ids: Sequence[str], verdict: str) -> str:
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What an action did.
+
+    Attributes:
+        description: In words, as ``undo`` will name it.
+        changed: Ids of the samples that are not what they were.
+        kept: Ids of the samples that somebody else had changed meanwhile; they were left alone.
+    """
+
+    description: str
+    changed: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+
+
+def set_verdict(ws: Workspace, ids: Sequence[str], verdict: str, *, author: str = "") -> str:
     """Accept, reject, flag or release samples.
 
     Args:
         ws: The workspace.
         ids: Sample ids; nothing is changed when one is not known.
         verdict: "accepted", "rejected", "flagged" or "undecided".
+        author: Who decides.
 
     Returns:
         What was done, in words, as ``undo`` will name it.
@@ -34,9 +54,7 @@ def set_verdict(ws: Workspace, ids: Sequence[str], verdict: str) -> str:
     Raises:
         InputError: An unknown verdict or sample.
     """
-    if verdict not in VERDICTS:
-        raise InputError(f"there is no verdict {verdict!r}; known: {', '.join(VERDICTS)}")
-    return _act(ws, ids, "verdict", f"{verdict} {_samples(ids)}", lambda _: verdict)
+    return decide(ws, ids, "verdict", verdict, author=author).description
 
 
 def tag(ws: Workspace, ids: Sequence[str], add: Iterable[str] = (), remove: Iterable[str] = ()) -> str:
@@ -46,10 +64,7 @@ def tag(ws: Workspace, ids: Sequence[str], add: Iterable[str] = (), remove: Iter
         InputError: A tag that is empty or longer than 100 characters, or an unknown sample.
     """
     added, removed = _tags(add), _tags(remove)
-    parts = [f"tagged {', '.join(sorted(added))}"] if added else []
-    parts += [f"untagged {', '.join(sorted(removed))}"] if removed else []
-    description = f"{' and '.join(parts) or 'left the tags of'} {_samples(ids)}"
-    return _act(ws, ids, "tags", description, lambda old: sorted((set(old) | added) - removed))
+    return _tag(ws, ids, added, removed, "").description
 
 
 def rate(ws: Workspace, ids: Sequence[str], rating: int | None) -> str:
@@ -58,11 +73,7 @@ def rate(ws: Workspace, ids: Sequence[str], rating: int | None) -> str:
     Raises:
         InputError: Another number, or an unknown sample.
     """
-    if rating is not None and (isinstance(rating, bool) or rating not in (1, 2, 3, 4, 5)):
-        raise InputError(f"a rating is a whole number from 1 to 5, got {rating!r}")
-    stars = None if rating is None else int(rating)
-    description = f"rated {stars} {_samples(ids)}" if stars else f"took the rating of {_samples(ids)}"
-    return _act(ws, ids, "rating", description, lambda _: stars)
+    return decide(ws, ids, "rate", rating).description
 
 
 def note(ws: Workspace, ids: Sequence[str], text: str) -> str:
@@ -71,112 +82,116 @@ def note(ws: Workspace, ids: Sequence[str], text: str) -> str:
     Raises:
         InputError: An unknown sample, or more than 10,000 characters.
     """
-    if len(text) > 10_000:
-        raise InputError(f"the note has {len(text)} characters; the limit is 10,000")
-    return _act(ws, ids, "note", f"wrote a note on {_samples(ids)}", lambda _: text)
+    return decide(ws, ids, "note", text).description
 
 
-def undo(ws: Workspace) -> str | None:
-    """Take back the last action; returns what was undone, None where there is nothing."""
-    return _step(ws, "SELECT * FROM actions WHERE undone = 0 ORDER BY id DESC LIMIT 1", "before", 1)
+def decide(
+    ws: Workspace, ids: Sequence[str], action: str, value: Any, *, author: str = "", seen: int | None = None
+) -> Done:
+    """One action on samples.
 
+    Args:
+        ws: The workspace.
+        ids: Sample ids; nothing is changed when one is not known.
+        action: "verdict", "rate" (0 or None takes the stars back), "note", "tag" or "untag" (one tag or several).
+        value: What is decided.
+        author: Who decides.
+        seen: The journal's clock when what the decision is based on was read; None to overwrite whatever is there.
 
-def redo(ws: Workspace) -> str | None:
-    """Repeat the action that was undone last; returns what was repeated, None where there is nothing.
-
-    A new action after an undo ends what could be repeated.
+    Raises:
+        InputError: An unknown action, value or sample.
     """
-    return _step(ws, "SELECT * FROM actions WHERE undone = 1 ORDER BY id LIMIT 1", "after", 0)
+    if action in ("tag", "untag"):
+        tags = _tags([value] if isinstance(value, str) else value)
+        return _tag(ws, ids, tags if action == "tag" else set(), tags if action == "untag" else set(), author)
+    if action == "verdict":
+        if value not in VERDICTS:
+            raise InputError(f"there is no verdict {value!r}; known: {', '.join(VERDICTS)}")
+        return _act(ws, ids, "verdict", lambda n: f"{value} {n}", lambda _: value, author, seen)
+    if action == "rate":
+        stars = _stars(value)
+        words = f"rated {stars}" if stars else "took the rating of"
+        return _act(ws, ids, "rating", lambda n: f"{words} {n}", lambda _: stars, author, seen)
+    if action == "note":
+        if not isinstance(value, str) or len(value) > MAX_NOTE:
+            size = len(value) if isinstance(value, str) else 0
+            raise InputError(f"the note has {size:,} characters; the limit is {MAX_NOTE:,}")
+        text = clean(value)
+        return _act(ws, ids, "note", lambda n: f"wrote a note on {n}", lambda _: text, author, seen)
+    raise InputError(f"there is no action {action!r}; known: verdict, rate, note, tag, untag")
 
 
-def _act(
-    ws: Workspace, ids: Sequence[str], field: str, description: str, change: Callable[[Any], Any]
-) -> str:
-    with ws.database.write() as connection:
-        keys = _keys(connection, ids)
-        before = _current(connection, field, keys)
-        after = {key: change(value) for key, value in before.items()}
-        changed = [key for key in before if before[key] != after[key]]
-        if not changed:
-            return description
-        _set(connection, field, {key: after[key] for key in changed})
-        connection.execute("DELETE FROM actions WHERE undone = 1")
-        connection.execute(
-            "INSERT INTO actions (field, description, before, after, created) VALUES (?, ?, ?, ?, ?)",
-            (field, description, _pack(before, changed), _pack(after, changed), time.time()),
-        )
-        connection.execute(
-            "DELETE FROM actions WHERE id <= (SELECT max(id) FROM actions) - ?", (_KEPT_ACTIONS,)
-        )
-    return description
+def act(ws: Workspace, ids: Sequence[str], field: str, description: str, change: Callable[[Any], Any]) -> str:
+    """Change one field of samples in one transaction with its journal entry; returns the description."""
+    return _act(ws, ids, field, lambda _: description, change, "", None).description
 
 
-def _step(ws: Workspace, choose: str, side: str, undone: int) -> str | None:
-    with ws.database.write() as connection:
-        action = connection.execute(choose).fetchone()
-        if action is None:
-            return None
-        values = {int(key): value for key, value in json.loads(action[side])}
-        _set(connection, action["field"], values)
-        connection.execute("UPDATE actions SET undone = ? WHERE id = ?", (undone, action["id"]))
-    return str(action["description"])
-
-
-def _keys(connection: sqlite3.Connection, ids: Sequence[str]) -> list[int]:
-    wanted = list(dict.fromkeys(ids))
-    rows = connection.execute(
-        "SELECT s.seq FROM json_each(?) j CROSS JOIN samples s ON s.id = j.value ORDER BY j.key",
-        (json.dumps(wanted),),
-    ).fetchall()
-    if len(rows) != len(wanted):
-        raise InputError(f"{len(wanted) - len(rows)} of {len(wanted)} samples are not in this workspace")
-    return [row[0] for row in rows]
-
-
-def _current(connection: sqlite3.Connection, field: str, keys: Sequence[int]) -> dict[int, Any]:
-    values = dict.fromkeys(keys, _DEFAULTS[field])
-    given = json.dumps(list(keys))
-    if field == "tags":
-        sql = (
-            "SELECT sample, json_group_array(tag) FROM tags"
-            " WHERE sample IN (SELECT value FROM json_each(?)) GROUP BY sample"
-        )
-        values.update({row[0]: sorted(json.loads(row[1])) for row in connection.execute(sql, (given,))})
-    else:
-        sql = f"SELECT sample, {field} FROM verdicts WHERE sample IN (SELECT value FROM json_each(?))"
-        values.update({row[0]: row[1] for row in connection.execute(sql, (given,))})
-    return values
-
-
-def _set(connection: sqlite3.Connection, field: str, values: Mapping[int, Any]) -> None:
-    # A sample may have been removed since; its old actions must not bring a row back.
-    if field == "tags":
-        connection.executemany("DELETE FROM tags WHERE sample = ?", [(key,) for key in values])
-        connection.executemany(
-            "INSERT OR IGNORE INTO tags SELECT seq, ?2 FROM samples WHERE seq = ?1",
-            [(key, one) for key, many in values.items() for one in many],
-        )
-        return
-    if field not in _DEFAULTS:
-        raise InputError(f"the journal names {field!r}, which this version does not know")
-    connection.executemany(
-        f"INSERT INTO verdicts (sample, {field}) SELECT seq, ?2 FROM samples WHERE seq = ?1"
-        f" ON CONFLICT (sample) DO UPDATE SET {field} = excluded.{field}",
-        list(values.items()),
+def _tag(ws: Workspace, ids: Sequence[str], added: set[str], removed: set[str], author: str) -> Done:
+    parts = [f"tagged {', '.join(sorted(added))}"] if added else []
+    parts += [f"untagged {', '.join(sorted(removed))}"] if removed else []
+    words = f"{' and '.join(parts) or 'left the tags of'}"
+    return _act(
+        ws,
+        ids,
+        "tags",
+        lambda n: f"{words} {n}",
+        lambda old: sorted((set(old) | added) - removed),
+        author,
+        None,
     )
 
 
-def _pack(values: Mapping[int, Any], keys: Sequence[int]) -> str:
-    return json.dumps([[key, values[key]] for key in keys], ensure_ascii=False)
+def _act(
+    ws: Workspace,
+    ids: Sequence[str],
+    field: str,
+    describe: Callable[[str], str],
+    change: Callable[[Any], Any],
+    author: str,
+    seen: int | None,
+) -> Done:
+    with ws.database.write() as connection:
+        names = journal.keys(connection, ids)
+        before = journal.current(connection, field, list(names))
+        after = {key: change(value) for key, value in before.items()}
+        differ = [key for key in before if before[key] != after[key]]
+        taken = set() if seen is None else journal.edited_since(connection, field, differ, int(seen), author)
+        changed = [key for key in differ if key not in taken]
+        description = describe(samples(len(names) - len(taken)))
+        if changed:
+            journal.record(
+                connection,
+                description,
+                {field: {key: before[key] for key in changed}},
+                {field: {key: after[key] for key in changed}},
+                author,
+            )
+    return Done(description, tuple(names[k] for k in changed), tuple(names[k] for k in differ if k in taken))
+
+
+def _stars(value: Any) -> int | None:
+    if value is None or (value == 0 and not isinstance(value, bool)):
+        return None
+    if isinstance(value, bool) or value not in (1, 2, 3, 4, 5):
+        raise InputError(f"a rating is a whole number from 0 to 5 (0 for none), got {value!r}")
+    return int(value)
 
 
 def _tags(given: Iterable[str]) -> set[str]:
-    found = {" ".join(one.split()) for one in ([given] if isinstance(given, str) else given)}
-    if any(not one or len(one) > _MAX_TAG for one in found):
-        raise InputError(f"a tag has 1 to {_MAX_TAG} characters")
+    found = {" ".join(clean(str(one)).split()) for one in ([given] if isinstance(given, str) else given)}
+    if any(not one or len(one) > MAX_TAG for one in found):
+        raise InputError(f"a tag has 1 to {MAX_TAG} characters")
     return found
 
 
-def _samples(ids: Sequence[str]) -> str:
-    number = len(set(ids))
+def clean(text: str) -> str:
+    """Without what no text file and no database can hold: control characters (but for tab and line end), half pairs."""
+    kept = "".join(
+        c if c in "\t\n" or unicodedata.category(c) != "Cc" else " " for c in text.replace("\r\n", "\n")
+    )
+    return kept.encode("utf-8", "replace").decode("utf-8")
+
+
+def samples(number: int) -> str:
+    """ "1 sample", "2 samples"."""
     return f"{number:,} sample{'s' if number != 1 else ''}"

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from ltg_core.data import leftovers
 from ltg_core.data.database import explained
 from ltg_core.data.images import PixelData, content_hash, encode_png, read_stored, thumbnail, to_pil
 from ltg_core.data.records import StoredImage
@@ -32,6 +33,7 @@ class Blobs:
             for name in ("images", "thumbs", "arrays", "models", "runs", "exports", "tmp"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
         self._sweep()
+        leftovers.sweep(folder / "exports")
 
     def image_path(self, hash: str, suffix: str) -> Path:
         """Where an image is kept."""

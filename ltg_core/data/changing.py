@@ -124,6 +124,11 @@ def check_beliefs(beliefs: Iterable[str | None]) -> None:
             raise InputError(f"there is no belief {belief!r}; known: {', '.join(BELIEFS)}")
 
 
+def merge_columns(database: Database, names: Sequence[str]) -> None:
+    """Make metadata columns known that were written past ``insert`` and ``merge_meta``."""
+    _add_columns(database, [dict.fromkeys(names)])
+
+
 def _add_columns(database: Database, metas: Iterable[Mapping[str, Any]]) -> None:
     columns = {_text(str(key)) for meta in metas for key in meta}
     with database.write() as connection:

@@ -11,17 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ltg_core.data.classes import checked_match, class_names, read_as_text
+from ltg_core.data.opening import open_source
 from ltg_core.data.records import REAL, NewSample, Run
-from ltg_core.data.sources import FolderTree, ImageFolder, Key, Row, Source, ZipTree, canonical_split, closing
-from ltg_core.data.tables import Lines, Parquet
+from ltg_core.data.sources import Key, Row, Source, canonical_split, closing
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import Cancelled, DatasetError, InputError, WorkspaceError
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 
 _BATCH = 256
 _PLACEHOLDER = re.compile(r"(class[ _]?)?\d+")
-_LINES = (".csv", ".tsv", ".jsonl", ".ndjson")
-_METADATA = ("metadata.csv", "metadata.jsonl")
+__all__ = ["ImportReport", "import_dataset", "open_source", "spread"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,23 +73,28 @@ def import_dataset(
     *,
     split: str | None = None,
     label_names: Sequence[str] | None = None,
+    aliases: Mapping[str, str] | None = None,
     limit: int | None = None,
+    online: bool = False,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> ImportReport:
-    """Import a folder of images, a zip of one, or a Parquet, CSV or JSONL manifest.
+    """Import images in any of the forms that ``open_source`` knows: folders, zips, tables, tar shards, arrays.
 
     Args:
         ws: Where to.
         path: ``[train|val|test/]class/image`` as a folder or zip; or a table with a column ``image`` (bytes
             or ``{bytes, path}``), ``path`` or ``file_name``, and where there are any ``label``,
             ``class_name``, ``split`` and ``caption``; all other columns become metadata. A folder of Parquet
-            files is one data set.
+            files or of tar shards (WebDataset) is one data set, so is a folder that ``datasets`` wrote; ``.npz`` and
+            ``.npy`` hold arrays of images and labels.
         split: The split of images for which the data set names none.
         label_names: Classes in the classifier's order; names of the data in another spelling are taken for them
             (``classes.match_names``). Without them: the order that the workspace already
             has, else the pairs of ``label`` and ``class_name``, else the names in alphabetical order.
+        aliases: Names of the data → names among ``label_names`` that they stand for.
         limit: At most so many images, spread evenly over splits and classes, the first ones of each.
+        online: Whether ``hf:owner/name`` may be fetched from the network.
         on_progress: Told about every few images.
         cancel: Checked at every image; what was imported until then stays.
 
@@ -104,16 +108,19 @@ def import_dataset(
         Cancelled: The user stopped it.
         WorkspaceError: The disk is full.
     """
-    path = Path(path).expanduser()
+    path = path if str(path).startswith("hf:") else Path(path).expanduser()
+    called = Path(path).name
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; give at least 1, or leave it out")
-    with closing(open_source(path)) as source:
+    with closing(open_source(path, online=online)) as source:
         keys = source.keys()
         if not keys:
-            raise DatasetError(f"'{path.name}' has no rows")
+            raise DatasetError(f"'{called}' has no rows")
         names = class_names(keys, label_names, ws.label_names(), source.declared)
         found = {key.class_name for key in keys if key.class_name is not None}
-        read_as = {} if label_names is None else checked_match(found, names, path.name)
+        read_as = {name: meant for name, meant in (aliases or {}).items() if name in found}
+        if label_names is not None:
+            read_as |= checked_match(found - read_as.keys(), names, called)
         settings = {"path": str(path), "split": split, "label_names": names, "limit": limit}
         run = ws.start_run("import", settings)
         work = _Import(
@@ -258,40 +265,6 @@ class _Import:
             _, added = self.ws.insert(batch)
             self.added += added
             self.present += len(batch) - added
-
-
-def open_source(path: Path) -> Source:
-    """A data set in any of the known forms; the caller closes it.
-
-    Raises:
-        DatasetError: It is none, or damaged.
-    """
-    suffix = path.suffix.lower()
-    if path.is_dir():
-        return _open_folder(path)
-    if not path.exists():
-        raise DatasetError(f"'{path}' does not exist")
-    if suffix == ".zip":
-        return ImageFolder(ZipTree(path), path.name)
-    if suffix == ".parquet":
-        return Parquet([path], path.parent)
-    if suffix in _LINES:
-        return Lines(path, path.parent)
-    raise DatasetError(
-        f"'{path.name}' is no data set that can be read; expected a folder, .zip, .parquet, .csv or .jsonl"
-    )
-
-
-def _open_folder(path: Path) -> Source:
-    for name in _METADATA:  # image files described by a table beside them
-        if (path / name).is_file():
-            table = Lines(path / name, path)
-            if table.roles() & {"label", "class_name"}:
-                return table
-    tables = sorted(file for file in path.rglob("*.parquet") if not file.name.startswith("."))
-    if tables:
-        return Parquet(tables, path)
-    return ImageFolder(FolderTree(path), path.name)
 
 
 def spread(keys: Sequence[Key], limit: int | None) -> list[int] | None:

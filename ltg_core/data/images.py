@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError, features
 
 from ltg_core.errors import InputError
 
@@ -21,9 +22,14 @@ MAX_FILE_BYTES = 256 * 1024 * 1024
 """Largest accepted image file."""
 THUMB_SIDE = 128
 """Longer side of a thumbnail, in pixels."""
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
+_AVIF = features.check("avif")
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+    | ({".avif"} if _AVIF else set())
+)
 _KEPT = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}  # what every browser shows; the rest is stored as PNG
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(("AVIF",) if _AVIF else ()))
+_SVG = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml.*?)?(<!.*?)*<svg", re.DOTALL | re.IGNORECASE)
 _ALPHA_GREY = (128, 128, 128)
 
 PixelData: TypeAlias = "Image.Image | np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"
@@ -138,6 +144,10 @@ def _read(source: str | Path | bytes) -> tuple[Image.Image, bytes, str]:
             f"{name} has more pixels than the limit of {MAX_PIXELS // 1_000_000} million"
         ) from None
     except UnidentifiedImageError:
+        if _SVG.match(data[:512]):
+            raise InputError(
+                f"{name} is an SVG drawing, a document that can hold programs and links; save it as PNG"
+            ) from None
         raise InputError(f"{name} is not an image of a known format ({', '.join(_FORMATS)})") from None
     except Exception as error:  # decoders of damaged files raise anything: struct, zlib, Index, ...
         raise InputError(f"{name} is damaged: {type(error).__name__}: {error}") from error

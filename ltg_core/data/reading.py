@@ -31,6 +31,11 @@ def samples(database: Database, ids: Sequence[str]) -> list[Sample]:
     return [_sample(row) for row in rows]
 
 
+def there(database: Database, ids: Sequence[str]) -> list[Sample]:
+    """Those samples that are there, in the order of ``ids``."""
+    return [_sample(row) for row in database.rows(_SAMPLE, (json.dumps(list(ids)),))]
+
+
 def image_files(database: Database, ids: Sequence[str]) -> list[tuple[str, str]]:
     """Image hash and file ending of each id, in order."""
     rows = database.rows(

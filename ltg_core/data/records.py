@@ -92,32 +92,55 @@ class Sample:
 
 
 @dataclasses.dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` up to, not including, ``high``; written ``low..high``, as in 0.5..2 or 10..inf."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.low:.15g}..{self.high:.15g}"
+
+    @classmethod
+    def read(cls, text: str) -> Range | None:
+        """What ``str`` wrote, or None where the text is none."""
+        low, dots, high = text.partition("..")
+        try:
+            found = cls(float(low), float(high))
+        except ValueError:
+            return None
+        return found if dots and found.low < found.high else None
+
+
+@dataclasses.dataclass(frozen=True)
 class Filter:
     """Which samples: every field that is given must hold.
 
     Attributes:
-        split: Name of a split; "" finds samples without one.
+        split: Name of a split, or several of which one must hold; "" finds samples without one.
         label: Class index.
         origin: ``"real"``, ``"generated"`` or a run id.
         prediction: What the classifier says; needs ``model_hash``.
         correct: Whether it is right; needs ``model_hash``; samples without a label or prediction are neither.
         verdict: One of ``VERDICTS``.
         tag: A tag.
+        rating: At least so many stars; 0 for those without any.
         believed: True for believed, False for quarantined.
-        text: Words that must all occur in caption, label, source, metadata, note or tags; case does not
-            matter.
-        meta: Metadata values by column; a list or tuple as value means any of them.
+        text: Words that must all occur in caption, label, source, metadata, note or tags: each finds what begins
+            with it, "words in quotes" what stands like that; case and accents do not matter.
+        meta: Metadata values by column; a list or tuple as value means any of them, a ``Range`` numbers within.
         ids: Only these.
         model_hash: The classifier of ``prediction``, ``correct`` and of the sort key.
     """
 
-    split: str | None = None
+    split: str | tuple[str, ...] | None = None
     label: int | None = None
     origin: str | None = None
     prediction: int | None = None
     correct: bool | None = None
     verdict: str | None = None
     tag: str | None = None
+    rating: int | None = None
     believed: bool | None = None
     text: str = ""
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
@@ -174,6 +197,6 @@ class Run:
 
 
 __all__ = [
-    "BELIEFS", "REAL", "RUN_STATES", "VERDICTS", "Filter", "NewSample", "Prediction", "Run", "Sample",
+    "BELIEFS", "REAL", "RUN_STATES", "VERDICTS", "Filter", "NewSample", "Prediction", "Range", "Run", "Sample",
     "Score", "StoredImage",
 ]  # fmt: skip

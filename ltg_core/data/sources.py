@@ -6,6 +6,7 @@ import abc
 import contextlib
 import os
 import stat
+import struct
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ SPLITS = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-MAX_ZIP_ENTRIES = 2_000_000
+MAX_ZIP_ENTRIES = 500_000
+_ENTRY = b"PK\x01\x02"
 MAX_ZIP_BYTES = 200 * 1024**3
 MAX_ZIP_RATIO = 100
 """Unpacked over packed size of the whole file, above 100 MB. Image files barely shrink."""
@@ -122,15 +124,7 @@ class ZipTree(Tree):
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise DatasetError(f"'{path.name}' cannot be read as a zip file: {error}") from error
-        try:
-            _check_zip(path.name, self._zip.infolist())
-        except DatasetError:
-            self._zip.close()
-            raise
+        self._zip = checked_zip(path)
 
     def names(self) -> list[str]:
         """Names inside the zip."""
@@ -167,7 +161,7 @@ class ImageFolder(Source):
                 f"({', '.join(sorted(IMAGE_SUFFIXES))}), or a Parquet, CSV or JSONL manifest"
             )
         self._names = names
-        self._keys = _layout([PurePosixPath(n).parts for n in names])
+        self._keys = layout([PurePosixPath(n).parts for n in names])
 
     def keys(self) -> list[Key]:
         """Split and class from the folder names."""
@@ -208,7 +202,7 @@ def _wanted(name: str) -> bool:
     return not hidden and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _layout(paths: Sequence[tuple[str, ...]]) -> list[Key]:
+def layout(paths: Sequence[tuple[str, ...]]) -> list[Key]:
     """Split and class of each path: ``[root/][split/]class/.../file``."""
     tops = {path[0] for path in paths}
     # A zip usually holds one folder with everything in it; it is no class, unless the images lie right in it.
@@ -222,6 +216,41 @@ def _layout(paths: Sequence[tuple[str, ...]]) -> list[Key]:
         rest = path[1:] if with_splits else path
         keys.append(Key(split, None, rest[0] if len(rest) > 1 else None))
     return keys
+
+
+def checked_zip(path: Path) -> zipfile.ZipFile:
+    """An open zip file whose table of contents was looked at first.
+
+    Raises:
+        DatasetError: No zip file, or one with names outside it, links, passwords or a size that only a bomb has.
+    """
+    _check_directory(path)
+    try:
+        opened = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+        raise DatasetError(f"'{path.name}' cannot be read as a zip file: {error}") from error
+    try:
+        _check_zip(path.name, opened.infolist())
+    except DatasetError:
+        opened.close()
+        raise
+    return opened
+
+
+def _check_directory(path: Path) -> None:
+    """Count the entries before a record is made of each: a million of them take a gigabyte."""
+    count, rest = 0, b""
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(2**20):
+                count += (rest + block).count(_ENTRY)
+                rest = block[-len(_ENTRY) + 1 :]
+                if count > MAX_ZIP_ENTRIES:
+                    raise DatasetError(
+                        f"'{path.name}' has more than {MAX_ZIP_ENTRIES:,} entries; unpack it and import the folder"
+                    )
+    except OSError as error:
+        raise DatasetError(f"'{path.name}' cannot be read: {error.strerror or error}") from error
 
 
 def _check_zip(name: str, entries: Sequence[zipfile.ZipInfo]) -> None:

@@ -15,7 +15,7 @@ from ltg_core.errors import DatasetError
 
 COLUMNS = {
     "image": ("image", "img", "path", "file_name", "filename", "file", "image_path"),
-    "label": ("label", "class_id"),
+    "label": ("label", "class_id", "labels", "target", "fine_label"),
     "class_name": ("class_name", "label_name", "class"),
     "split": ("split",),
     "caption": ("caption", "text"),
@@ -27,8 +27,8 @@ _NUMBER = re.compile(r"-?(0|[1-9]\d{0,15})(\.\d+)?")
 Roles = Mapping[str, str]
 
 
-def roles_of(columns: Sequence[str], name: str) -> Roles:
-    """Which column plays which part.
+def roles_of(columns: Sequence[str], name: str, images: Sequence[str] = ()) -> Roles:
+    """Which column plays which part; ``images`` are known to hold images, whatever they are called.
 
     Raises:
         DatasetError: No column holds images.
@@ -39,12 +39,56 @@ def roles_of(columns: Sequence[str], name: str) -> Roles:
         for role, aliases in COLUMNS.items()
         if any(alias in lower for alias in aliases)
     }
+    if images and found.get("image") not in images:
+        found["image"] = images[0]
     if "image" not in found:
         shown = ", ".join(repr(c) for c in list(columns)[:12]) or "no columns"
         raise DatasetError(
             f"'{name}' has no column with images (one of {', '.join(COLUMNS['image'])}); it has {shown}"
         )
     return found
+
+
+def key_of_record(record: Mapping[str, Any], roles: Roles, split: str) -> Key:
+    """Split and class of one row."""
+    value = record.get(roles.get("label", ""))
+    name = record.get(roles.get("class_name", ""))
+    given = record.get(roles.get("split", ""))
+    number = _whole(value)
+    if name in (None, ""):
+        name = value if isinstance(value, str) and value and number is None else None
+    where = canonical_split(str(given)) if given not in (None, "") else split
+    return Key(where, number, None if name is None else str(name))
+
+
+def label_feature(features: Any, roles: Roles) -> tuple[str, list[str] | None] | None:
+    """The label column and its names, from the features that Hugging Face's ``datasets`` writes.
+
+    The column in the role of the label; where there is none, the only one whose values are classes.
+    """
+    if not isinstance(features, dict):
+        return None
+    kinds = {
+        str(name): kind
+        for name, kind in features.items()
+        if isinstance(kind, dict) and (kind.get("_type") == "ClassLabel" or "names" in kind)
+    }
+    column = roles.get("label") or (next(iter(kinds)) if len(kinds) == 1 else None)
+    if column is None:
+        return None
+    names = kinds.get(column, {}).get("names")
+    return column, [str(name) for name in names] if isinstance(names, list) and names else None
+
+
+def kept_record(content: Any, name: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        DatasetError: It is something else.
+    """
+    if not isinstance(content, dict):
+        raise DatasetError(f"'{name}' holds a {type(content).__name__}; expected an object")
+    return content
 
 
 class Table(Source):
@@ -59,20 +103,15 @@ class Table(Source):
         self._root = root.resolve()
 
     def _key(self, record: Mapping[str, Any], roles: Roles, split: str) -> Key:
-        value = record.get(roles.get("label", ""))
-        name = record.get(roles.get("class_name", ""))
-        given = record.get(roles.get("split", ""))
-        number = _whole(value)
-        if name in (None, ""):
-            name = value if isinstance(value, str) and value and number is None else None
-        return Key(canonical_split(str(given)) if given not in (None, "") else split, number,
-                   None if name is None else str(name))  # fmt: skip
+        return key_of_record(record, roles, split)
 
     def _row(self, index: int, record: Mapping[str, Any], roles: Roles, file: str) -> Row:
         source, data, error = self._image(record.get(roles["image"]), f"{file}#{index}")
         caption = record.get(roles.get("caption", ""))
         used = set(roles.values())
-        meta = {key: v for key, v in record.items() if key not in used and _kept(v) and isinstance(key, str)}
+        meta = {
+            key: v for key, v in record.items() if key not in used and kept_value(v) and isinstance(key, str)
+        }
         return Row(index, source, data, error, "" if caption is None else str(caption), meta)
 
     def _image(self, value: Any, place: str) -> tuple[str, bytes | None, str]:
@@ -131,7 +170,8 @@ class Parquet(Table):
 
     def keys(self) -> list[Key]:
         """From the few columns that say it; images are not touched."""
-        found = []
+        found: list[Key] = []
+        known: dict[Key, Key] = {}  # a million rows share a few of them
         for path, file, roles in self._files:
             columns = [roles[role] for role in ("label", "class_name", "split") if role in roles]
             split = split_of(path.name)
@@ -139,7 +179,9 @@ class Parquet(Table):
                 found += [Key(split, None, None)] * file.metadata.num_rows
                 continue
             for records in self._batches(path, file, columns, None):
-                found += [self._key(record, roles, split) for record in records]
+                for record in records:
+                    key = self._key(record, roles, split)
+                    found.append(known.setdefault(key, key))
         return found
 
     def rows(self, chosen: Collection[int] | None) -> Iterator[Row]:
@@ -206,10 +248,12 @@ class Lines(Table):
     def keys(self) -> list[Key]:
         """From a first pass over the text; no image is read."""
         split = split_of(self._path.name)
-        return [
-            Key(split, None, None) if record is None else self._key(record, self._roles, split)
-            for _, record in self._records()
-        ]
+        known: dict[Key, Key] = {}
+        found = []
+        for _, record in self._records():
+            key = Key(split, None, None) if record is None else self._key(record, self._roles, split)
+            found.append(known.setdefault(key, key))
+        return found
 
     def rows(self, chosen: Collection[int] | None) -> Iterator[Row]:
         """One row a line."""
@@ -278,7 +322,8 @@ def _whole(value: Any) -> int | None:
     return None
 
 
-def _kept(value: Any) -> bool:
+def kept_value(value: Any) -> bool:
+    """Whether a value is worth a metadata column."""
     return value is not None and value != "" and not isinstance(value, bytes)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from PIL import Image
 
 from ltg_core.data import changing, reading, runs
 from ltg_core.data.blobs import Blobs, safe_name
+from ltg_core.data.columns import Columns
 from ltg_core.data.database import Database, explained
 from ltg_core.data.images import PixelData, read_image, to_tensor
 from ltg_core.data.records import Filter, NewSample, Prediction, Run, Sample, Score, StoredImage
@@ -48,7 +49,11 @@ class Workspace:
             self.path.mkdir(parents=True, exist_ok=True)
         self.blobs = Blobs(self.path)
         self.database = Database(self.path / "longtail.sqlite")
-        self.interrupted: tuple[str, ...] = tuple(runs.mark_interrupted(self.database))
+        self.columns = Columns(self.database)
+        self.on_run: Callable[[Run], None] | None = (
+            None  # told of every run that this object begins or takes up
+        )
+        self.interrupted: tuple[str, ...] = self.find_interrupted()
 
     def close(self) -> None:
         """Close the database; the object cannot be used afterwards."""
@@ -131,6 +136,15 @@ class Workspace:
             InputError: An id is not known.
         """
         return reading.samples(self.database, ids)
+
+    def there(self, ids: Sequence[str]) -> list[Sample]:
+        """Those samples that are (still) there, in the order of ``ids``: somebody may have deleted one underneath."""
+        return reading.there(self.database, ids)
+
+    def without_picture(self, ids: Sequence[str]) -> set[str]:
+        """Those of these samples whose picture is no longer on the disk."""
+        files = zip(ids, reading.image_files(self.database, ids), strict=True)
+        return {id for id, file in files if not self.blobs.image_path(*file).is_file()}
 
     def query(
         self, filter: Filter | None = None, sort: str | None = None, limit: int | None = None, offset: int = 0
@@ -281,6 +295,8 @@ class Workspace:
         """Record that work begins; its folder is made."""
         run = runs.start(self.database, kind, settings, seed, hashes or {}, parent)
         self.run_folder(run.id)
+        if self.on_run is not None:
+            self.on_run(run)
         return run
 
     def finish_run(
@@ -291,7 +307,14 @@ class Workspace:
 
     def resume_run(self, id: str) -> Run:
         """Take up a run that was interrupted, cancelled or failed, under its id."""
-        return runs.resume(self.database, id)
+        run = runs.resume(self.database, id)
+        if self.on_run is not None:
+            self.on_run(run)
+        return run
+
+    def find_interrupted(self) -> tuple[str, ...]:
+        """Mark the runs whose process is gone as "interrupted"; returns their ids."""
+        return tuple(runs.mark_interrupted(self.database))
 
     def run(self, id: str) -> Run:
         """One run."""

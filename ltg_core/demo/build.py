@@ -18,7 +18,7 @@ from PIL import Image
 
 from ltg_core.demo.data import Split, render_split
 from ltg_core.demo.plan import planted
-from ltg_core.demo.world import CLASSES, CONDITIONS
+from ltg_core.demo.world import CLASSES, CONDITION_PHRASES, CONDITIONS
 from ltg_core.fitting import FitSettings
 from ltg_core.generators.fit.assemble import GeneratorSettings, fit_generator
 from ltg_core.generators.fit.autoencoder import AutoencoderSettings
@@ -256,6 +256,7 @@ def build_generator(
         card={
             "trained_on": "rendered pictures of the whole road-sign world",
             "prompt": "a photo of a {label} sign",
+            "phrases": dict(CONDITION_PHRASES),
         },
         device=device,
         on_progress=on_progress,

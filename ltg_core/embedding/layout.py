@@ -31,7 +31,7 @@ class MapSettings(Params):
     seed: int = param(0, "The same seed gives the same map.", low=0, high=2**31 - 1)
     max_points: int = param(
         20000,
-        "Samples that are laid out; the others are placed among their neighbours.",
+        "Samples that are laid out, evenly by class; others can be placed among them.",
         low=50,
         high=1_000_000,
     )

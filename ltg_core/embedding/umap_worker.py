@@ -1,36 +1,29 @@
 """A process of its own for UMAP: its compiler takes long once, and its loops would stall a server's threads.
 
-The child is a plain interpreter that reads one JSON request a line and answers in JSON lines; arrays travel
-as files. It is not a ``multiprocessing`` child, so that it starts from notebooks and unguarded scripts too.
-It ends by itself when its input closes, even when the parent was killed.
+The process is a ``Worker`` like the others; arrays travel as files.
 """
 
 from __future__ import annotations
 
-import atexit
 import importlib.util
-import json
 import os
-import queue
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import ltg_core
 from ltg_core.embedding.layout import Coordinates, MapSettings, lay_out
-from ltg_core.errors import LtgError, MissingExtra
+from ltg_core.errors import LtgError, MissingExtra, WorkerLost
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
+from ltg_core.workers import Worker
 
 POLL = 0.1
-"""Seconds between looks at the cancel token."""
-_START = "from ltg_core.embedding.umap_worker import serve; serve()"
+"""Seconds between looks at the cancel token while waiting for a turn."""
+_STAGES = 4
 
 
 class UmapWorker:
@@ -41,15 +34,12 @@ class UmapWorker:
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._answers: queue.Queue[str | None] = queue.Queue()
-        atexit.register(self.close)
+        self._worker = Worker("ltg_core.embedding.umap_worker:desk", name="map")
 
     @property
     def pid(self) -> int | None:
         """The child's process id, None while there is none."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
+        return self._worker.pid
 
     def run(
         self,
@@ -84,75 +74,24 @@ class UmapWorker:
                 given, made = Path(folder, "features.npy"), Path(folder, "coords.npy")
                 np.save(given, features)
                 request = {"features": str(given), "coords": str(made), "settings": settings.to_dict()}
-                self._ask(request, compiled, on_progress, token)
+                if self.pid is None:
+                    self._worker.environment = _environment(compiled)
+                self._ask(request, on_progress, token)
                 return np.asarray(np.load(made, allow_pickle=False), dtype=np.float32)
         finally:
             self._turn.release()
 
     def close(self) -> None:
         """End the child at once; a later ``run`` starts another."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+        self._worker.close()
 
-    def _ask(
-        self, request: dict[str, Any], compiled: Path | None, on_progress: ProgressFn, token: CancelToken
-    ) -> None:
-        if self.pid is None:
-            self.close()
-            self._start(compiled)
-        process = self._process
-        assert process is not None and process.stdin is not None  # just started, with pipes
+    def _ask(self, request: dict[str, Any], on_progress: ProgressFn, token: CancelToken) -> None:
         try:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-        except OSError as error:
-            self.close()
-            raise LtgError("the map's process ended before it could be asked; try again") from error
-        while True:
-            if token.cancelled:
-                self.close()  # a fit cannot be interrupted in any other way
-                token.check()
-            try:
-                line = self._answers.get(timeout=POLL)
-            except queue.Empty:
-                continue
-            if line is None:
-                code = process.wait()
-                self.close()
-                raise LtgError(
-                    f"the map's process ended with code {code}, mostly for lack of memory; "
-                    "try again with a smaller max_points"
-                )
-            answer = json.loads(line)
-            if "error" in answer:
-                raise LtgError(f"the map could not be made: {answer['error']}")
-            if answer.get("done"):
-                on_progress(Progress(4, 4, "map ready"))
-                return
-            on_progress(Progress(int(answer["stage"]), 4, str(answer["message"])))
-
-    def _start(self, compiled: Path | None) -> None:
-        self._answers = (
-            queue.Queue()
-        )  # nothing that a former child still said is an answer to this one's request
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _START],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env=_environment(compiled),
-        )
-        threading.Thread(
-            target=_forward_lines, args=(self._process.stdout, self._answers), name="map-answers", daemon=True
-        ).start()
+            # A fit cannot be interrupted in any other way than with its process.
+            self._worker.run("lay out", request, on_progress=on_progress, cancel=token, kill=True)
+        except WorkerLost as error:
+            raise LtgError(f"{error}. For a map, try again with a smaller max_points") from error
+        on_progress(Progress(_STAGES, _STAGES, "map ready"))
 
 
 def require_umap() -> None:
@@ -165,53 +104,24 @@ def require_umap() -> None:
         raise MissingExtra("the map needs umap-learn, which is not installed; run: pip install umap-learn")
 
 
-def serve() -> None:
-    """The child's loop: requests from standard input, answers to standard output, until the input closes."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print must not mix with the answers
-    if hasattr(os, "nice"):
-        os.nice(5)  # a page that waits for its server comes before a map
+def desk(options: dict[str, Any]) -> Callable[..., None]:
+    """What the child does: one task, a layout from file to file."""
 
-    def say(**answer: Any) -> None:
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    def perform(task: str, arguments: dict[str, Any], on_progress: ProgressFn, cancel: CancelToken) -> None:
+        def say(stage: int, message: str) -> None:
+            on_progress(Progress(stage, _STAGES, message))
 
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            _answer(request, say)
-            say(done=True)
-        except BrokenPipeError:
-            return  # the parent is gone
-        except Exception as error:  # noqa: BLE001  # the parent raises it; this process must live on
-            say(error=f"{type(error).__name__}: {error}")
+        features = np.load(arguments["features"], allow_pickle=False)
+        coords = lay_out(features, MapSettings.from_dict(arguments["settings"]), say)
+        np.save(arguments["coords"], coords)
 
-
-def _answer(request: dict[str, Any], say: Callable[..., None]) -> None:
-    features = np.load(request["features"], allow_pickle=False)
-    settings = MapSettings.from_dict(request["settings"])
-    coords = lay_out(features, settings, lambda stage, message: say(stage=stage, message=message))
-    np.save(request["coords"], coords)
-
-
-def _forward_lines(pipe: IO[str], answers: queue.Queue[str | None]) -> None:
-    """Move a child's lines into a queue, so that the asker can watch its cancel token; None at the end."""
-    try:
-        for line in pipe:
-            answers.put(line)
-    except (OSError, ValueError):  # the handle was closed while this thread was reading
-        pass
-    answers.put(None)
+    return perform
 
 
 def _environment(compiled: Path | None) -> dict[str, str]:
-    """The child's environment: this package importable, one thread, a place for compiled code."""
-    env = dict(os.environ)
-    source = str(Path(ltg_core.__file__).resolve().parent.parent)
-    env["PYTHONPATH"] = os.pathsep.join(p for p in (source, env.get("PYTHONPATH", "")) if p)
-    env["NUMBA_NUM_THREADS"] = "1"  # a seeded layout is sequential anyway
-    env.pop("PYTHONWARNINGS", None)  # the caller's strictness is about the caller's code
-    if compiled is not None and "NUMBA_CACHE_DIR" not in env and not _keeps_compiled_code():
+    """The child's own variables: one thread, a place for compiled code."""
+    env = {"NUMBA_NUM_THREADS": "1"}  # a seeded layout is sequential anyway
+    if compiled is not None and "NUMBA_CACHE_DIR" not in os.environ and not _keeps_compiled_code():
         compiled.mkdir(parents=True, exist_ok=True)
         env["NUMBA_CACHE_DIR"] = str(compiled)
     return env

@@ -15,12 +15,15 @@ from ltg_core.export.huggingface import HuggingFaceExporter
 from ltg_core.export.imagefolder import ImageFolderExporter
 from ltg_core.export.jsonl import JsonlExporter
 from ltg_core.export.parquet import ParquetExporter
+from ltg_core.export.planning import Plan, Source, plan
 from ltg_core.export.webdataset import WebDatasetExporter
 from ltg_core.export.writing import write_export, zip_export
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 from ltg_core.registry import Registry
 
-__all__ = ["EXPORTERS", "ExportReport", "Exporter", "Item", "export", "reasons", "zip_export"]
+__all__ = [
+    "EXPORTERS", "ExportReport", "Exporter", "Item", "Plan", "Source", "export", "plan", "reasons", "zip_export",
+]  # fmt: skip
 
 EXPORTERS: Registry[Exporter] = Registry(
     "export format",
@@ -45,6 +48,7 @@ def export(
     *,
     held_out: bool = False,
     overwrite: bool = False,
+    source: Source | None = None,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> ExportReport:
@@ -58,6 +62,7 @@ def export(
         held_out: Export samples of the validation and test splits and what was made from them too, each as the
             split it belongs to. Everything else is "train".
         overwrite: Replace an earlier export at ``dest``, once the new one is complete; never another folder.
+        source: What the samples are, where there is more to say than their ids.
         on_progress: Told about every few samples.
         cancel: Checked at every sample; a stopped export leaves nothing behind.
 
@@ -81,4 +86,5 @@ def export(
         cancel or CancelToken(),
         held_out=held_out,
         overwrite=overwrite,
+        source=source or Source(),
     )

@@ -16,6 +16,7 @@ def dataset_card(
     classes: Mapping[str, int],
     splits: Mapping[str, int],
     left_out: Sequence[tuple[str, str]],
+    about: str = "",
 ) -> str:
     """Markdown with the settings block that Hugging Face reads.
 
@@ -24,6 +25,7 @@ def dataset_card(
         classes: Number of samples by class name.
         splits: Number of samples by split.
         left_out: (sample id, reason).
+        about: What was exported, in words.
     """
     total = sum(classes.values())
     files, load = exporter.card(list(splits))
@@ -32,6 +34,7 @@ def dataset_card(
     if len(classes) > _SHOWN_CLASSES:
         rows.append(f"| and {len(classes) - _SHOWN_CLASSES:,} more | |")
     lost = [f"- {count:,} x: {plain(reason)}" for reason, count in guard.summary(left_out).items()]
+    said = f"\n{plain(about)}\n" if about else ""
     held = {split: count for split, count in splits.items() if split != "train"}
     return f"""---
 task_categories:
@@ -44,7 +47,7 @@ size_categories:
 
 {total:,} samples in {len(classes):,} classes, chosen and exported with longtail. They may be real,
 generated, or both: `origin` in `manifest.jsonl` is `real` or the id of the run that generated the image.
-
+{said}
 {load}
 
 ## Classes

@@ -20,6 +20,8 @@ _RANK = {split: rank for rank, split in enumerate(SPLITS)}
 _ALSO = dict.fromkeys(("eval", "evaluation", "holdout", "heldout", "benchmark"), "test")
 _CHUNK = 1000
 _MAX_DEPTH = 100
+GONE = "it is no longer in this workspace"
+NO_PICTURE = "its picture can no longer be read from the disk"
 
 
 class Checked(NamedTuple):
@@ -73,8 +75,6 @@ def sort_out(
         on_progress: Told while near copies are looked for.
         cancel: Checked often.
 
-    Raises:
-        InputError: An id is not known.
     """
     cancel = cancel or CancelToken()
     splits = {split: home(split) for split in ws.splits()}
@@ -85,7 +85,10 @@ def sort_out(
     twins: dict[str, str] = {}
     for chunk in _chunks(list(dict.fromkeys(ids))):
         cancel.check()
-        samples = ws.samples(chunk)
+        samples = ws.there(chunk)
+        reasons |= dict.fromkeys({*chunk} - {sample.id for sample in samples}, GONE)
+        reasons |= dict.fromkeys(ws.without_picture([sample.id for sample in samples]), NO_PICTURE)
+        samples = [sample for sample in samples if sample.id not in reasons]
         copies = reading.protected_hashes(ws.database, guarded, [s.image_hash for s in samples])
         for sample in samples:
             split, reason = _origin(ws, sample)

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from ltg_core.data.runs import dump
-from ltg_core.export.base import Exporter, Item, by_split, class_of
+from ltg_core.export.base import ClassTable, Exporter, Item, by_split, class_of
+from ltg_core.export.rows import row as rows_row
 from ltg_core.params import param
 
 _GROUP_ROWS = 100  # a viewer reads a group to show a row
 _TEXTS = ("id", "caption", "origin", "verdict", "belief", "prompt")
+_MORE = ("source_sample", "settings", "model_hashes", "versions", "note", "image_hash")
+"""Columns as other tables have them (``rows.row``)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ParquetExporter(Exporter):
-    """``data/train-00000.parquet`` with image, label, class name, caption, origin, verdict, meta."""
+    """``data/train-00000.parquet`` with image, label, class name, caption, provenance, verdict, meta."""
 
     NAME = "parquet"
     HELP = "Parquet files with the images inside, ready for Hugging Face datasets."
@@ -56,7 +59,7 @@ class ParquetExporter(Exporter):
 def _table(items: Sequence[Item], labels: Sequence[str], schema: Any) -> Any:
     import pyarrow as arrow
 
-    rows = []
+    rows, classes = [], ClassTable(labels)
     for item in items:
         sample, record = item.sample, item.record
         row: dict[str, Any] = {key: record[key] for key in _TEXTS}
@@ -67,6 +70,8 @@ def _table(items: Sequence[Item], labels: Sequence[str], schema: Any) -> Any:
         row["label"] = sample.label if known else None
         row["class_name"] = class_of(sample)
         row["seed"] = seed if isinstance(seed, int) and abs(seed) < 2**63 else None
+        flat = rows_row(item, row["image"]["path"], classes)
+        row |= {key: flat[key] for key in _MORE} | {"synthetic": not sample.real, "rating": sample.rating}
         row["tags"] = list(sample.tags)
         row["meta"] = dump(sample.meta)
         rows.append(row)
@@ -83,6 +88,9 @@ def _schema(labels: Sequence[str]) -> Any:
         arrow.field("class_name", text),
         *(arrow.field(name, text) for name in _TEXTS),
         arrow.field("seed", arrow.int64()),
+        arrow.field("synthetic", arrow.bool_()),
+        *(arrow.field(name, text) for name in _MORE),
+        arrow.field("rating", arrow.int64()),
         arrow.field("tags", arrow.list_(text)),
         arrow.field("meta", text),
     ]
@@ -95,6 +103,9 @@ def _schema(labels: Sequence[str]) -> Any:
         "class_name": value,
         **dict.fromkeys(_TEXTS, value),
         "seed": {"dtype": "int64", "_type": "Value"},
+        "synthetic": {"dtype": "bool", "_type": "Value"},
+        **dict.fromkeys(_MORE, value),
+        "rating": {"dtype": "int64", "_type": "Value"},
         "tags": {"feature": value, "_type": "List"},
         "meta": value,
     }

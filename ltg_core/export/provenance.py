@@ -14,8 +14,8 @@ from ltg_core.export.base import class_of
 
 RUNS_FILE = "runs.jsonl"
 _LONG = 16
-_PLACES = ("generator", "path", "dest")
-"""Settings that are folders of this machine; their last part says enough."""
+_PLACES = ("generator", "generator_options", "path", "dest")
+"""Settings that are, or hold, folders of this machine; their last part says enough."""
 Runs = dict[str, dict[str, Any] | None]
 
 
@@ -98,6 +98,10 @@ def _run(ws: Workspace, run_id: str, runs: Runs) -> dict[str, Any] | None:
 
 
 def _last_part(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _last_part(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_last_part(inner) for inner in value]
     return PurePath(value).name if isinstance(value, str) else value
 
 
@@ -105,7 +109,9 @@ def _made_from(ws: Workspace, sample: Sample) -> dict[str, Any] | None:
     source_id = sample.meta.get("source")
     if sample.real or not isinstance(source_id, str):
         return None
-    source = ws.sample(source_id)
+    source = next(iter(ws.there([source_id])), None)
+    if source is None:
+        return None
     return {
         "id": source.id,
         "image_hash": source.image_hash,

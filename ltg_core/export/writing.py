@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import time
 import zipfile
@@ -12,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ltg_core.data import leftovers
 from ltg_core.data.database import explained
 from ltg_core.data.images import encode_png
 from ltg_core.data.workspace import Workspace
@@ -20,6 +20,7 @@ from ltg_core.export import guard
 from ltg_core.export.base import Exporter, ExportReport, Item
 from ltg_core.export.card import dataset_card
 from ltg_core.export.marking import png_text
+from ltg_core.export.planning import Source
 from ltg_core.export.provenance import RUNS_FILE, Runs, records
 from ltg_core.export.text import json_line
 from ltg_core.jobs import CancelToken, Progress, ProgressFn
@@ -27,8 +28,6 @@ from ltg_core.jobs import CancelToken, Progress, ProgressFn
 MANIFEST = "manifest.jsonl"
 LEFT_OUT = "left_out.jsonl"
 _BATCH = 100
-_HIDDEN = ".longtail-export-"
-"""What a killed export leaves begins so, beside its place; it can be removed."""
 
 
 def write_export(
@@ -41,26 +40,29 @@ def write_export(
     *,
     held_out: bool,
     overwrite: bool,
+    source: Source,
 ) -> ExportReport:
     """Write into a folder beside ``dest`` and rename it at the end; ``export.export`` says the rest."""
     dest = dest.expanduser().resolve()
+    leftovers.sweep(dest.parent)
     _free(dest, overwrite)
     on_progress(Progress(0, len(ids), "checking for leaks"))
     checked = guard.sort_out(
         ws, ids, needs_label=exporter.NEEDS_LABEL, held_out=held_out, on_progress=on_progress, cancel=cancel
     )
+    checked.left_out.extend(source.left_out)
     if not checked.kept:
-        reasons = "; ".join(
-            f"{count} x {reason}" for reason, count in guard.summary(checked.left_out).items()
-        )
-        raise InputError(f"nothing is left to export: {reasons or 'no samples were chosen'}")
+        raise InputError(f"nothing is left to export: {_reasons(checked.left_out)}")
     with explained(dest.parent, "export folder"):
         dest.parent.mkdir(parents=True, exist_ok=True)
-        partial = dest.parent / f"{_HIDDEN}{secrets.token_hex(6)}.partial"
+        partial = dest.parent / leftovers.hidden_name("partial")
         partial.mkdir()
         try:
-            classes, splits = _write(ws, checked.kept, partial, exporter, on_progress, cancel)
-            about = dataset_card(exporter, classes, splits, checked.left_out)
+            kept, left_out = checked.kept, checked.left_out
+            classes, splits = _write(ws, kept, left_out, partial, exporter, on_progress, cancel, source)
+            if not classes:
+                raise InputError(f"nothing is left to export: {_reasons(left_out)}")
+            about = dataset_card(exporter, classes, splits, checked.left_out, source.about)
             (partial / "README.md").write_text(about, encoding="utf-8")
             with open(partial / LEFT_OUT, "w", encoding="utf-8") as file:
                 for id, reason in checked.left_out:
@@ -71,8 +73,14 @@ def write_export(
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-    on_progress(Progress(len(checked.kept), len(checked.kept), "exported"))
-    return ExportReport(dest, len(checked.kept), checked.left_out, exporter.NAME, dict(classes), dict(splits))
+    written = classes.total()
+    on_progress(Progress(written, written, "exported"))
+    return ExportReport(dest, written, checked.left_out, exporter.NAME, dict(classes), dict(splits))
+
+
+def _reasons(left_out: Sequence[tuple[str, str]]) -> str:
+    found = guard.summary(left_out).items()
+    return "; ".join(f"{count} x {reason}" for reason, count in found) or "no samples were chosen"
 
 
 def zip_export(path: str | Path, *, overwrite: bool = False) -> Path:
@@ -88,7 +96,7 @@ def zip_export(path: str | Path, *, overwrite: bool = False) -> Path:
     target = folder.with_name(folder.name + ".zip")
     if target.exists() and not overwrite:
         raise InputError(f"'{target}' exists; remove it, or ask for it to be overwritten")
-    partial = folder.with_name(f"{_HIDDEN}{secrets.token_hex(6)}.zip.partial")
+    partial = folder.with_name(leftovers.hidden_name("zip.partial"))
     with explained(folder.parent, "export folder"):
         try:
             # PNG, WebP and Parquet are packed already.
@@ -123,30 +131,33 @@ def _put(partial: Path, dest: Path, overwrite: bool) -> None:
         os.replace(partial, dest)
         return
     old = partial.with_suffix(".old")
-    os.replace(dest, old)
+    leftovers.set_aside(dest, old)
     try:
         os.replace(partial, dest)
     except BaseException:
-        os.replace(old, dest)
+        leftovers.put_back(old)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    leftovers.remove(old)
 
 
 def _write(
     ws: Workspace,
     kept: Sequence[tuple[str, str]],
+    left_out: list[tuple[str, str]],
     folder: Path,
     exporter: Exporter,
     on_progress: ProgressFn,
     cancel: CancelToken,
+    source: Source,
 ) -> tuple[Counter[str], Counter[str]]:
     classes: Counter[str] = Counter()
     splits: Counter[str] = Counter()
     runs: Runs = {}
     last = 0.0
-    items = _items(ws, kept, runs, cancel)
+    labels = ws.label_names()
+    items = _items(ws, kept, left_out, runs, cancel, source, labels)
     with open(folder / MANIFEST, "w", encoding="utf-8") as manifest:
-        for done, record in enumerate(exporter.write(folder, items, ws.label_names()), start=1):
+        for done, record in enumerate(exporter.write(folder, items, labels), start=1):
             manifest.write(json_line(record))
             classes[record["class_name"] or "no label"] += 1
             splits[record["split"]] += 1
@@ -158,11 +169,28 @@ def _write(
     return classes, splits
 
 
-def _items(ws: Workspace, kept: Sequence[tuple[str, str]], runs: Runs, cancel: CancelToken) -> Iterator[Item]:
+def _items(
+    ws: Workspace,
+    kept: Sequence[tuple[str, str]],
+    left_out: list[tuple[str, str]],
+    runs: Runs,
+    cancel: CancelToken,
+    source: Source,
+    labels: Sequence[str],
+) -> Iterator[Item]:
+    """What is written; what was deleted since it was looked at goes to ``left_out``."""
     for start in range(0, len(kept), _BATCH):
-        batch = kept[start : start + _BATCH]
-        samples = ws.samples([id for id, _ in batch])
-        for (_, split), sample, record in zip(batch, samples, records(ws, samples, runs), strict=True):
+        homes = dict(kept[start : start + _BATCH])
+        found = ws.there(list(homes))
+        there = {sample.id for sample in found}
+        left_out += [(id, guard.GONE) for id in homes if id not in there]
+        samples = [source.then(sample, labels) for sample in found]
+        for sample, record in zip(samples, records(ws, samples, runs), strict=True):
             cancel.check()
-            record["split"] = split
-            yield Item(sample, encode_png(ws.image(sample.id), png_text(sample, record)), record, split)
+            record["split"] = homes[sample.id]
+            try:
+                picture = ws.image(sample.id)
+            except InputError:
+                left_out.append((sample.id, guard.NO_PICTURE))
+                continue
+            yield Item(sample, encode_png(picture, png_text(sample, record)), record, homes[sample.id])

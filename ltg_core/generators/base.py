@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import abc
 import collections
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from ltg_core.errors import UnsupportedError
+from ltg_core.generators.options import GeneratorOptions
 from ltg_core.generators.schedule import Schedule
 from ltg_core.types import Images, Latents
+
+if TYPE_CHECKING:
+    from ltg_core.generators.decoding import Codec
+    from ltg_core.generators.likeness import ImageAdapter
 
 CHUNK = 8
 """Rows of every network call. Batches are padded to whole chunks, so an image has the same bits alone or in a batch."""
@@ -23,22 +31,55 @@ class Calls(collections.Counter[str]):
     """
 
 
-class Condition(NamedTuple):
-    """What a batch is asked to show.
+Inputs = Mapping[str, torch.Tensor]
+"""What a denoiser reads beside latent and time, by the adapter's own names; (B, ...) each, or nothing at all."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Condition:
+    """What a batch is asked to show. Only the adapter that made it knows what its inputs mean.
 
     Attributes:
-        text: (B, L, W) states of the text encoder.
-        negative: (B, L, W) states of what it should not show; those of the empty text by default.
+        asked: Inputs of the conditional prediction: text states, pooled embeddings, class numbers, or none.
+        other: Inputs of the prediction that guidance leads away from; None where the model has no such prediction.
         scale: Classifier-free guidance scale; 1 for none.
+        below: Share of noise up to which the scale applies (limited-interval guidance, Kynkaanniemi et al. 2024);
+            above it the content is decided by the conditional model alone, which keeps what is rare.
     """
 
-    text: torch.Tensor
-    negative: torch.Tensor
-    scale: float
+    asked: Inputs
+    other: Inputs | None = None
+    scale: float = 1.0
+    below: float = 1.0
+
+    @property
+    def guided(self) -> bool:
+        """Whether two predictions are combined."""
+        return self.other is not None and self.scale != 1.0
 
     def take(self, rows: torch.Tensor) -> Condition:
         """The condition of these rows."""
-        return Condition(self.text[rows], self.negative[rows], self.scale)
+        other = None if self.other is None else _rows(self.other, rows)
+        return dataclasses.replace(self, asked=_rows(self.asked, rows), other=other)
+
+    def alone(self) -> Condition:
+        """The conditional prediction without guidance."""
+        return dataclasses.replace(self, other=None, scale=1.0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Like:
+    """Real images whose likeness is asked for beside the prompts; see ``likeness``.
+
+    Attributes:
+        images: (B, 3, H, W).
+        seeds: One an image, for the dropout.
+        dropout: Share of each embedding that is left out; 0 for a close likeness, 1 for none.
+    """
+
+    images: Images
+    seeds: tuple[int, ...]
+    dropout: float = 0.0
 
 
 class Estimate(NamedTuple):
@@ -62,33 +103,80 @@ Denoise = Callable[[Latents, int], Estimate]
 
 
 class Generator(abc.ABC):
-    """A frozen text-to-image latent diffusion model.
+    """A frozen diffusion model. Latents and images that leave it are float32, on the device of what came in.
 
     Attributes:
         name: For people.
+        folder: Where it came from.
+        codec: Between its latents and pixels.
+        scheduler: Its own.
         hash: Of the weights.
-        latent_shape: (C, h, w).
+        latent_shape: (C, h, w); the image itself for a pixel model.
         image_size: Pixels of a side.
         calls: What has been computed so far.
+        device: Where its networks are.
+        dtype: Their precision.
+        chunk: Rows of every network call.
+        denoiser_part: Name of the part, and of the attribute, that denoises.
+        language: What it is asked in: "text", "classes" (names or numbers of its own classes) or "nothing".
+        classes: Names of its classes where it has any.
+        draft_sampler: What drafts of few steps are made with.
+        suggested: Settings of guidance that this model needs to work at all, by name.
+        tokens: Words that textual inversions have taught it.
+        likeness: Its image adapter, if one was loaded.
+        options: What it was loaded with.
     """
 
     name: str
+    folder: Path
     hash: str
+    codec: Codec
+    scheduler: Any
     latent_shape: tuple[int, int, int]
     image_size: int
     calls: Calls
+    device: torch.device
+    dtype: torch.dtype
+    chunk: int = CHUNK
+    denoiser_part: str = "unet"
+    language: str = "text"
+    classes: tuple[str, ...] = ()
+    draft_sampler: str = "unipc"
+    suggested: Mapping[str, float] = {}
+    tokens: tuple[str, ...] = ()
+    likeness: ImageAdapter | None = None
+    options: GeneratorOptions = GeneratorOptions()
 
     @abc.abstractmethod
-    def embed(self, prompts: Sequence[str]) -> torch.Tensor:
-        """States of the text encoder, (B, L, W)."""
+    def condition(
+        self,
+        prompts: Sequence[str],
+        negative: str = "",
+        scale: float = 2.0,
+        below: float = 1.0,
+        like: Like | None = None,
+    ) -> Condition:
+        """What prompts ask for, one row each.
+
+        Args:
+            prompts: In the generator's ``language``.
+            negative: What no image should show.
+            scale: Of classifier-free guidance, or of the model's own embedding of it; 1 for none.
+            below: See `Condition`.
+            like: Real images that the result should resemble, where an image adapter was loaded.
+
+        Raises:
+            InputError: A class that it does not know.
+            UnsupportedError: A likeness without an image adapter.
+        """
 
     @abc.abstractmethod
     def schedule(self, steps: int, sampler: str = "default", shift: float = 1.0) -> Schedule:
         """A fresh schedule; see `Schedule`."""
 
     @abc.abstractmethod
-    def predict(self, z: Latents, timestep: float, text: torch.Tensor) -> torch.Tensor:
-        """The network's raw output; differentiable."""
+    def predict(self, z: Latents, timestep: float, inputs: Inputs) -> torch.Tensor:
+        """The network's raw output, shaped like the latent; differentiable."""
 
     @abc.abstractmethod
     def decode(self, z: Latents, *, tiny: bool = False) -> Images:
@@ -98,10 +186,10 @@ class Generator(abc.ABC):
     def encode(self, images: Images) -> Latents:
         """Clean latents of images."""
 
-    def condition(self, prompts: Sequence[str], negative: str = "", scale: float = 2.0) -> Condition:
-        """Encode prompts and the negative prompt."""
-        text = self.embed(prompts)
-        return Condition(text, self.embed([negative]).expand_as(text), scale)
+    @property
+    def gradient_scale(self) -> float:
+        """What an objective is multiplied by before it goes back through the networks: half precision underflows."""
+        return 1024.0 if self.dtype == torch.float16 else 1.0
 
     def noise(self, seeds: Sequence[int]) -> Latents:
         """Initial noise of unit variance; every row from its own CPU generator."""
@@ -120,46 +208,74 @@ class Generator(abc.ABC):
             a, b = schedule.affine(index)
             timestep = schedule.timesteps[index]
             x = schedule.scaled(z, index)
-            if condition.scale == 1.0:
-                output = in_chunks(lambda zz, tt: self._call(zz, timestep, tt), x, condition.text)
-                return Estimate(a * z + b * output, output, torch.zeros(len(z)))
-            both = in_chunks(
-                lambda zz, tt, nn: self._call_pair(zz, timestep, tt, nn),
-                x,
-                condition.text,
-                condition.negative,
-            )
-            with_text, without = both.chunk(2, dim=1)
-            output = without + condition.scale * (with_text - without)
-            gap = abs(b) * (with_text - without).detach().square().mean(dim=(1, 2, 3)).sqrt()
+            if not condition.guided or schedule.noise_share(index) > condition.below:
+                output = self._single(x, timestep, condition.asked)
+                return Estimate(a * z + b * output, output, torch.zeros(len(z), device=z.device))
+            both = self._pair(x, timestep, condition)
+            asked, other = both.chunk(2, dim=1)
+            output = other + condition.scale * (asked - other)
+            gap = abs(b) * (asked - other).detach().square().mean(dim=(1, 2, 3)).sqrt()
             return Estimate(a * z + b * output, output, gap)
 
         return denoise
 
-    def _call(self, z: torch.Tensor, timestep: float, text: torch.Tensor) -> torch.Tensor:
-        self.calls["U"] += len(z)
-        return self.predict(z, timestep, text)
+    def chunked(self, function: Callable[..., torch.Tensor], *batches: torch.Tensor) -> torch.Tensor:
+        """`in_chunks` of this generator's size."""
+        return in_chunks(function, *batches, size=self.chunk)
 
-    def _call_pair(
-        self, z: torch.Tensor, timestep: float, text: torch.Tensor, negative: torch.Tensor
-    ) -> torch.Tensor:
-        self.calls["U"] += 2 * len(z)
-        output = self.predict(torch.cat([z, z]), timestep, torch.cat([text, negative]))
-        return torch.cat(output.chunk(2), dim=1)
+    def _resembling(self, like: Like | None, count: int) -> tuple[Inputs, Inputs]:
+        """Inputs for the likeness, for both predictions; none without an image adapter."""
+        if self.likeness is not None:
+            asked, other = self.likeness.pair(like, count)
+            return {"image": asked}, {"image": other}
+        if like is not None:
+            raise UnsupportedError(
+                f"{self.name!r} has no image adapter, so it cannot be asked for a likeness; load one with it"
+            )
+        return {}, {}
+
+    def _single(self, x: Latents, timestep: float, inputs: Inputs) -> torch.Tensor:
+        names = sorted(inputs)
+
+        def one(rows: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+            self.calls["U"] += len(rows)
+            return self.predict(rows, timestep, dict(zip(names, values, strict=True)))
+
+        return self.chunked(one, x, *(inputs[name] for name in names))
+
+    def _pair(self, x: Latents, timestep: float, condition: Condition) -> torch.Tensor:
+        """Both predictions, side by side in the channels: they share one call of the network."""
+        assert condition.other is not None
+        asked, other, names = condition.asked, condition.other, sorted(condition.asked)
+
+        def two(rows: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+            self.calls["U"] += 2 * len(rows)
+            halves = zip(names, values[: len(names)], values[len(names) :], strict=True)
+            inputs = {name: torch.cat([first, second]) for name, first, second in halves}
+            output = self.predict(torch.cat([rows, rows]), timestep, inputs)
+            return torch.cat(output.chunk(2), dim=1)
+
+        return self.chunked(two, x, *(asked[name] for name in names), *(other[name] for name in names))
 
 
-def in_chunks(function: Callable[..., torch.Tensor], *batches: torch.Tensor) -> torch.Tensor:
-    """Apply ``function`` to chunks of exactly `CHUNK` rows; the last one is padded by repeating its first row.
+def in_chunks(
+    function: Callable[..., torch.Tensor], *batches: torch.Tensor, size: int = CHUNK
+) -> torch.Tensor:
+    """Apply ``function`` to chunks of exactly ``size`` rows; the last one is padded by repeating its first row.
 
     The shape of every network call is then the same whatever the batch, and with it the bits of each row.
     """
     count = len(batches[0])
     parts = []
-    for start in range(0, count, CHUNK):
-        chunk = [batch[start : start + CHUNK] for batch in batches]
-        missing = CHUNK - len(chunk[0])
+    for start in range(0, count, size):
+        chunk = [batch[start : start + size] for batch in batches]
+        missing = size - len(chunk[0])
         if missing:
             chunk = [torch.cat([c, c[:1].expand(missing, *c.shape[1:])]) for c in chunk]
         result = function(*chunk)
-        parts.append(result[: CHUNK - missing] if missing else result)
+        parts.append(result[: size - missing] if missing else result)
     return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _rows(inputs: Inputs, rows: torch.Tensor) -> Inputs:
+    return {name: value[rows] for name, value in inputs.items()}

@@ -127,6 +127,13 @@ def prompt_of(folder: str | Path) -> str:
     return prompt if "{label}" in prompt else DEFAULT_PROMPT
 
 
+def phrases_of(folder: str | Path) -> dict[str, str]:
+    """How the generator's captions name conditions ("night": "at night"), from its card; may be empty."""
+    path = Path(folder) / "card.json"
+    found = json.loads(path.read_text(encoding="utf-8")).get("phrases") if path.exists() else None
+    return {str(name): str(words) for name, words in found.items()} if isinstance(found, dict) else {}
+
+
 @torch.no_grad()
 def judge_all(judge: Judge, images: Images) -> torch.Tensor:
     """Log-probabilities of many images, (N, classes), in chunks."""

@@ -7,9 +7,13 @@ shift of the estimate by d is a shift of the output by d / B; a guided step is a
 from __future__ import annotations
 
 import copy
+import hashlib
+import inspect
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from ltg_core.compat import ensure_torchvision
@@ -39,23 +43,64 @@ class Schedule:
         sampler: A key of `SAMPLERS`.
         shift: Of a flow model's noise levels, on top of the model's own: above 1, more of the steps are spent on
             high noise, where the content is decided (Esser et al. 2024). Other models keep theirs.
+        mu: Of flow models whose shift depends on the number of tokens ("dynamic shifting"); from `shift_of_size`.
+        even: Whether the noise levels of the model's own flow scheduler begin as n even parts of 1, as FLUX has it.
 
     Raises:
-        InputError: An unknown sampler.
+        InputError: An unknown sampler, or a number of steps that the scheduler cannot make.
         UnsupportedError: A sampler that cannot integrate this model's prediction type.
     """
 
-    def __init__(self, scheduler: Any, steps: int, sampler: str = "default", shift: float = 1.0) -> None:
+    def __init__(
+        self,
+        scheduler: Any,
+        steps: int,
+        sampler: str = "default",
+        shift: float = 1.0,
+        *,
+        mu: float | None = None,
+        even: bool = False,
+    ) -> None:
         if sampler not in SAMPLERS:
             raise InputError(f"there is no sampler {sampler!r}; known: {', '.join(SAMPLERS)}")
-        self.scheduler = _make(scheduler, SAMPLERS[sampler], shift)
-        self.scheduler.set_timesteps(steps)
+        self.scheduler = _make(scheduler, SAMPLERS[sampler], shift, mu)
+        self._set_timesteps(steps, shift, mu, even)
+        self._draws = _draws(self.scheduler)
+        self._rngs: list[torch.Generator] = []
         self.timesteps: list[float] = [float(t) for t in self.scheduler.timesteps]
         self._raw = self.scheduler.timesteps
         self.prediction = _prediction(self.scheduler)
 
+    def _set_timesteps(self, steps: int, shift: float, mu: float | None, even: bool) -> None:
+        config = self.scheduler.config
+        options: dict[str, Any] = {}
+        if config.get("use_dynamic_shifting"):
+            if mu is None:
+                raise UnsupportedError("this scheduler shifts its noise levels by the image's size (mu)")
+            exponential = config.get("time_shift_type", "exponential") == "exponential"
+            options["mu"] = mu + math.log(shift) if exponential else mu * shift
+        if even and _is_flow_match(self.scheduler) and not config.get("use_flow_sigmas"):
+            options["sigmas"] = np.linspace(1.0, 1 / steps, steps)
+            self.scheduler.set_timesteps(**options)
+            return
+        try:
+            self.scheduler.set_timesteps(steps, **options)
+        except ValueError as error:
+            raise InputError(f"{type(self.scheduler).__name__} cannot make {steps} steps: {error}") from error
+
     def __len__(self) -> int:
         return len(self.timesteps)
+
+    def seed(self, seeds: Sequence[int], shape: Sequence[int]) -> None:
+        """Give every row its own random numbers, for schedulers that draw noise at every step; others need none.
+
+        They go on where the initial noise of ``shape`` ended, so the pipelines of diffusers draw the same from a list
+        of generators.
+        """
+        if self._draws:
+            self._rngs = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+            for rng in self._rngs:
+                torch.randn(tuple(shape), generator=rng)
 
     @property
     def start_scale(self) -> float:
@@ -92,7 +137,14 @@ class Schedule:
 
     def step(self, output: torch.Tensor, index: int, z: Latents) -> Latents:
         """The scheduler's own step from the network's (possibly shifted) output."""
-        advanced: torch.Tensor = self.scheduler.step(output, self._raw[index], z, return_dict=False)[0]
+        options: dict[str, Any] = {}
+        if self._draws:
+            if len(self._rngs) != len(z):
+                raise InputError(f"{type(self.scheduler).__name__} draws noise at every step; give it seeds")
+            options["generator"] = self._rngs
+        advanced: torch.Tensor = self.scheduler.step(
+            output, self._raw[index], z, return_dict=False, **options
+        )[0]
         return advanced
 
     def add_noise(self, clean: Latents, noise: torch.Tensor, index: int) -> Latents:
@@ -109,6 +161,8 @@ class Schedule:
                 setattr(self.scheduler, name, value[rows])
             elif isinstance(value, list) and any(_is_batch(v) for v in value):
                 setattr(self.scheduler, name, [v[rows] if _is_batch(v) else v for v in value])
+        if self._rngs:
+            self._rngs = _rows_of(self._rngs, rows.tolist())
 
     def _at(self, index: int) -> None:
         scheduler = self.scheduler
@@ -120,11 +174,62 @@ def _is_batch(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.ndim >= 3
 
 
-def _make(scheduler: Any, class_name: str, more_shift: float = 1.0) -> Any:
+def shift_of_size(scheduler: Any, tokens: int, largest: float = 1.15) -> float:
+    """The shift "mu" of a model with dynamic shifting at this number of latent tokens: linear between two known sizes.
+
+    The two sizes and their shifts are the scheduler's; where it names none, those of the pipelines of diffusers.
+    """
+    config = scheduler.config
+    small, large = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", largest)
+    slope = (high - low) / (large - small)
+    return float(tokens * slope + (low - slope * small))
+
+
+def few_steps(scheduler: Any, *, embedded: bool) -> dict[str, float]:
+    """Settings that a model distilled to few steps needs, told by its scheduler; none for others.
+
+    Consistency models have schedulers of their own. Adversarially distilled ones ("turbo", "lightning") come with an
+    Euler scheduler that begins at the last step.
+    """
+    name = type(scheduler).__name__
+    if name in ("LCMScheduler", "TCDScheduler"):
+        return {"steps": 4, "cfg": 8.0 if embedded else 1.0}
+    if name.startswith("Euler") and scheduler.config.get("timestep_spacing") == "trailing":
+        return {"steps": 4, "cfg": 1.0}
+    return {}
+
+
+def _draws(scheduler: Any) -> bool:
+    """Whether a step draws random numbers."""
+    name, config = type(scheduler).__name__, scheduler.config
+    if "generator" not in inspect.signature(scheduler.step).parameters:
+        return False
+    if "Ancestral" in name or name in ("DDPMScheduler", "LCMScheduler", "TCDScheduler"):
+        return True
+    return bool(config.get("stochastic_sampling")) or "sde" in str(config.get("algorithm_type", ""))
+
+
+def _rows_of(rngs: list[torch.Generator], rows: list[int]) -> list[torch.Generator]:
+    """The random numbers of these rows; a row that is there twice goes two ways."""
+    kept, copies = [], dict.fromkeys(rows, 0)
+    for row in rows:
+        rng = rngs[row]
+        if copies[row]:
+            state = rngs[row].get_state().numpy().tobytes() + copies[row].to_bytes(4, "big")
+            rng = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(state).digest()[:7], "big"))
+        copies[row] += 1
+        kept.append(rng)
+    return kept
+
+
+def _make(scheduler: Any, class_name: str, more_shift: float, mu: float | None) -> Any:
     config = copy.deepcopy(dict(scheduler.config))
     if not class_name or type(scheduler).__name__ == class_name:
-        shifts = {name: more_shift * config[name] for name in ("flow_shift", "shift") if config.get(name)}
-        return type(scheduler).from_config(config, **shifts)
+        changes = {name: more_shift * config[name] for name in ("flow_shift", "shift") if config.get(name)}
+        if str(config.get("variance_type", "")).startswith("learned"):
+            changes["variance_type"] = "fixed_small"  # the network's own guess of it is not integrated here
+        return type(scheduler).from_config(config, **changes)
     prediction = _prediction(scheduler)
     flow = prediction == "flow_prediction"
     if class_name == "FlowMatchEulerDiscreteScheduler":
@@ -132,22 +237,33 @@ def _make(scheduler: Any, class_name: str, more_shift: float = 1.0) -> Any:
             raise UnsupportedError(
                 f"the model predicts {prediction}, flow euler integrates flows; choose ddim or dpm++"
             )
-        shift = config.get("flow_shift", config.get("shift", 1.0))
-        return diffusers.FlowMatchEulerDiscreteScheduler(shift=more_shift * (shift or 1.0))
+        return diffusers.FlowMatchEulerDiscreteScheduler(shift=more_shift * _own_shift(config, mu))
     if flow:
         if class_name not in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler"):
             raise UnsupportedError("the model predicts a flow; choose default, dpm++, unipc or flow euler")
-        shift = config.get("flow_shift", config.get("shift", 1.0)) or 1.0
         return getattr(diffusers, class_name)(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=more_shift * shift
+            prediction_type="flow_prediction",
+            use_flow_sigmas=True,
+            flow_shift=more_shift * _own_shift(config, mu),
         )
     return getattr(diffusers, class_name).from_config(config)
 
 
+def _own_shift(config: dict[str, Any], mu: float | None) -> float:
+    """A flow model's shift as the factor s in s t / (1 + (s - 1) t)."""
+    if config.get("use_dynamic_shifting") and mu is not None:
+        return math.exp(mu) if config.get("time_shift_type", "exponential") == "exponential" else mu
+    return float(config.get("flow_shift", config.get("shift", 1.0)) or 1.0)
+
+
 def _prediction(scheduler: Any) -> str:
-    if type(scheduler).__name__.startswith("FlowMatch"):
+    if _is_flow_match(scheduler):
         return "flow_prediction"
     return str(scheduler.config.get("prediction_type", "epsilon"))
+
+
+def _is_flow_match(scheduler: Any) -> bool:
+    return type(scheduler).__name__.startswith("FlowMatch")
 
 
 def _is_ve(scheduler: Any) -> bool:
@@ -161,7 +277,7 @@ def _is_ve(scheduler: Any) -> bool:
 
 def _alpha_sigma(scheduler: Any, index: int, timestep: float) -> tuple[float, float]:
     """Signal and noise coefficients of the latent before step ``index``."""
-    if type(scheduler).__name__.startswith("FlowMatch"):
+    if _is_flow_match(scheduler):
         sigma = float(scheduler.sigmas[index])
         return 1.0 - sigma, sigma
     if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):

@@ -1,143 +1,122 @@
-"""Text-to-image models in the layout of a Stable Diffusion directory; the bundled demo is one of them."""
+"""Stable Diffusion 1.x and 2.x, latent consistency models, and the small models of fit-generator and the demo."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
-from torch import nn
 
 from ltg_core.compat import ensure_torchvision
-from ltg_core.errors import ModelError
-from ltg_core.generators.base import Calls, Generator, in_chunks
-from ltg_core.generators.schedule import Schedule
+from ltg_core.generators.base import Calls, Condition, Generator, Inputs, Like
+from ltg_core.generators.decoding import AutoencoderCodec
+from ltg_core.generators.folder import Folder, per_prompt, square
+from ltg_core.generators.schedule import Schedule, few_steps
 from ltg_core.types import Images, Latents
 
 ensure_torchvision()
-import diffusers  # noqa: E402
-from transformers import CLIPTextModel, CLIPTokenizer  # noqa: E402
+from diffusers import StableDiffusionPipeline  # noqa: E402
 
 
+@final
 class StableDiffusion(Generator):
     """UNet2DConditionModel + AutoencoderKL + CLIPTextModel, any scheduler, any prediction type.
 
-    Args:
-        folder: Directory with ``model_index.json``.
-        device: Where the networks live.
-        dtype: Precision of the networks; the classifier always sees float32.
+    A UNet that was distilled with the guidance scale as an input (latent consistency) gets it there, and makes one
+    prediction instead of two.
 
-    A folder ``vae_tiny`` (AutoencoderTiny) beside the others serves the guidance path; without one the full decoder
-    does, and ``has_tiny`` says so.
+    Args:
+        folder: An open directory.
+        tiny: Of the guidance path; see `AutoencoderCodec`.
 
     Raises:
         ModelError: A part is missing or cannot be read.
     """
 
-    def __init__(
-        self, folder: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> None:
-        self.folder = Path(folder)
-        index = _read_index(self.folder)
-        self.device, self.dtype = torch.device(device), dtype
-        self.unet = self._part(getattr(diffusers, index["unet"][1]), "unet")
-        self.vae = self._part(diffusers.AutoencoderKL, "vae")
-        self.text_encoder = self._part(CLIPTextModel, "text_encoder")
-        self.tokenizer = CLIPTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
-        self.scheduler = getattr(diffusers, index["scheduler"][1]).from_pretrained(self.folder / "scheduler")
-        self.has_tiny = (self.folder / "vae_tiny" / "config.json").exists()
-        self.vae_tiny = self._part(diffusers.AutoencoderTiny, "vae_tiny") if self.has_tiny else None
-        side = int(self.unet.config.sample_size)
+    def __init__(self, folder: Folder, tiny: str = "") -> None:
+        folder.need("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+        self.folder, self.name = folder.path, folder.name
+        self.device, self.dtype = folder.device, folder.dtype
+        self.unet = folder.part("unet", "UNet2DConditionModel")
+        self.codec = AutoencoderCodec(folder, tiny=tiny)
+        self.scheduler = folder.scheduler()
+        self.words = StableDiffusionPipeline(
+            vae=self.codec.vae,
+            text_encoder=folder.part("text_encoder", "CLIPTextModel"),
+            tokenizer=folder.tokenizer("tokenizer", "CLIPTokenizer", "CLIPTokenizerFast"),
+            unet=self.unet,
+            scheduler=quiet(self.scheduler),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        side = square(self.unet.config, 64)
         self.latent_shape = (int(self.unet.config.in_channels), side, side)
-        self.image_size = side * 2 ** (len(self.vae.config.block_out_channels) - 1)
-        self.name = self.folder.name
-        self.hash = _hash(self.folder)
+        self.image_size = side * self.codec.factor
+        self.hash = folder.hash("unet", "vae", "text_encoder")
         self.calls = Calls()
+        self._scale_width = int(self.unet.config.time_cond_proj_dim or 0)
+        self.suggested = few_steps(self.scheduler, embedded=bool(self._scale_width))
+        self.draft_sampler = "default" if self.suggested else "unipc"
 
-    def _part(self, cls: Any, name: str) -> Any:
-        try:
-            part: nn.Module = cls.from_pretrained(
-                self.folder / name, torch_dtype=self.dtype, local_files_only=True, use_safetensors=True
-            )
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise ModelError(
-                f"the part {name!r} of the generator {self.folder.name!r} cannot be read: {error}"
-            ) from error
-        return part.to(self.device).eval().requires_grad_(False)
+    def condition(
+        self,
+        prompts: Sequence[str],
+        negative: str = "",
+        scale: float = 2.0,
+        below: float = 1.0,
+        like: Like | None = None,
+    ) -> Condition:
+        """States of the text encoder, (B, L, W); those of ``negative`` on the other side."""
+        image, no_image = self._resembling(like, len(prompts))
+        asked = {"text": self._embed(prompts), **image}
+        if self._scale_width:
+            width = torch.full((len(prompts),), scale - 1.0)
+            asked["scale"] = self.words.get_guidance_scale_embedding(width, self._scale_width)
+            return Condition(asked, None, 1.0, below)
+        other = {"text": self._embed([negative]).expand_as(asked["text"]), **no_image}
+        return Condition(asked, other, scale, below)
 
     @torch.no_grad()
-    def embed(self, prompts: Sequence[str]) -> torch.Tensor:
-        """States of the text encoder, (B, L, W); equal prompts give equal rows whatever the batch."""
-        unique = sorted(set(prompts))
-        ids = self.tokenizer(
-            unique,
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids.to(self.device)
-        states = in_chunks(lambda part: self.text_encoder(part).last_hidden_state, ids)
-        return states[torch.tensor([unique.index(prompt) for prompt in prompts])]
+    def _embed(self, prompts: Sequence[str]) -> torch.Tensor:
+        device = self.words.text_encoder.device
+
+        def encode(texts: list[str]) -> tuple[torch.Tensor]:
+            return (self.words.encode_prompt(texts, device, 1, False)[0],)
+
+        return per_prompt(encode, prompts, self.chunk)[0]
 
     def schedule(self, steps: int, sampler: str = "default", shift: float = 1.0) -> Schedule:
         """A fresh schedule from the model's own configuration."""
         return Schedule(self.scheduler, steps, sampler, shift)
 
-    def predict(self, z: Latents, timestep: float, text: torch.Tensor) -> torch.Tensor:
-        """The UNet's output in float32."""
-        z = z.to(self.device, self.dtype)
-        output: torch.Tensor = self.unet(z, timestep, encoder_hidden_states=text.to(self.dtype)).sample
-        return output.float()
+    def predict(self, z: Latents, timestep: float, inputs: Inputs) -> torch.Tensor:
+        """The UNet's output."""
+        x = z.to(self.device, self.dtype, memory_format=torch.channels_last)
+        scale = inputs.get("scale")
+        output: torch.Tensor = self.unet(
+            x,
+            timestep,
+            encoder_hidden_states=inputs["text"].to(x),
+            timestep_cond=None if scale is None else scale.to(x),
+            added_cond_kwargs={"image_embeds": [inputs["image"].to(x)]} if "image" in inputs else None,
+        ).sample
+        return output.float().to(z.device).contiguous()
 
     def decode(self, z: Latents, *, tiny: bool = False) -> Images:
-        """Images; the tiny decoder expects latents without the scaling factor, as TAESD does."""
-        if tiny and self.vae_tiny is not None:
-            self.calls["T"] += len(z)
-            pixels = self.vae_tiny.decode(z.to(self.device, self.dtype)).sample
-        else:
-            self.calls["D"] += len(z)
-            z = z / self.vae.config.scaling_factor + (getattr(self.vae.config, "shift_factor", None) or 0.0)
-            pixels = self.vae.decode(z.to(self.device, self.dtype)).sample
-        images: torch.Tensor = (pixels.float() + 1) / 2
-        return images
+        """Images."""
+        return self.codec.decode(z, self.calls, tiny=tiny)
 
-    @torch.no_grad()
     def encode(self, images: Images) -> Latents:
         """Means of the posterior, in the denoiser's scale."""
-        config = self.vae.config
-        shift = getattr(config, "shift_factor", None) or 0.0
-
-        def one(x: torch.Tensor) -> torch.Tensor:
-            mean: torch.Tensor = self.vae.encode((2 * x - 1).to(self.device, self.dtype)).latent_dist.mean
-            return (mean.float() - shift) * float(config.scaling_factor)
-
-        return in_chunks(one, images)
+        return self.chunked(self.codec.encode, images)
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
-    path = folder / "model_index.json"
-    if not path.exists():
-        raise ModelError(f"{folder.name!r} has no model_index.json; give a directory in diffusers' layout")
-    try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ModelError(f"model_index.json of {folder.name!r} is not JSON: {error}") from error
-    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
-        if part not in index or not (folder / part).is_dir():
-            raise ModelError(
-                f"the generator {folder.name!r} lacks the part {part!r}; a Stable Diffusion directory has it"
-            )
-    return index
-
-
-def _hash(folder: Path) -> str:
-    """SHA-256 over the weights of denoiser and decoder, 16 hex digits."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*/*.safetensors")):
-        if path.parent.name in ("unet", "vae", "text_encoder"):
-            digest.update(path.parent.name.encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+def quiet(scheduler: Any) -> Any:
+    """A scheduler for a pipeline that only encodes texts: with the settings that it would complain about set right."""
+    changes = {
+        name: value
+        for name, value in (("steps_offset", 1), ("clip_sample", False), ("skip_prk_steps", True))
+        if name in scheduler.config
+    }
+    return type(scheduler).from_config(scheduler.config, **changes)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ltg_core.generators.base import Denoise, Estimate, Generator, in_chunks
+from ltg_core.generators.base import Denoise, Estimate, Generator
 from ltg_core.generators.schedule import Schedule
 from ltg_core.guidance.objective import Objective
 from ltg_core.guidance.settings import Guidance
@@ -31,13 +31,15 @@ def climb(
     labels: Labels,
     guidance: Guidance,
     trace: Trace,
+    weights: torch.Tensor | None = None,
 ) -> Denoise:
     """Wrap a denoiser: z0 <- z0 + w gap g / rms(g), per sample, at the guided steps.
 
     "denoiser-free" takes g = dJ/dz0 at the clean estimate (as MPGD does), "full" takes g = dJ/dz_t through the
     denoiser (as the algorithm box of Longtail Guidance does). The unit of the step, the gap that the text makes in
     the clean estimate, is ours; it makes the weight dimensionless. Samples whose signal has reached the target
-    percentile are left alone; non-finite or vanishing gradients are skipped and counted in the trace.
+    percentile are left alone; non-finite or vanishing gradients are skipped and counted in the trace. ``weights`` (B,)
+    gives every sample its own.
     """
     active = guided_steps(guidance, len(schedule))
     top = objective.level_at(guidance.target)
@@ -54,9 +56,9 @@ def climb(
             gradient, level = _at_estimate(generator, objective, labels, estimate.clean)
         direction, used = unit_direction(gradient)
         unit = torch.where(estimate.gap > 0, estimate.gap, 0.1 * _rms(estimate.clean))
-        move = guidance.weight * unit * used * (level < top)
+        move = (guidance.weight if weights is None else weights.to(unit)) * unit * used * (level < top)
         shift = move.view(-1, 1, 1, 1) * direction
-        trace.append(_entry(index, level, guidance.weight, used))
+        trace.append(_entry(index, level, guidance.weight if weights is None else weights.tolist(), used))
         return estimate._replace(clean=estimate.clean + shift, output=estimate.output + shift / b)
 
     return wrapped
@@ -79,11 +81,11 @@ def _at_estimate(
         with torch.enable_grad():
             z0 = z0.detach().requires_grad_(True)
             judged = objective(generator.decode(z0, tiny=True), y)
-            (gradient,) = torch.autograd.grad(judged.total.sum(), z0)
+            (gradient,) = torch.autograd.grad(loud(generator, judged.total), z0)
         _count_backward(generator, objective, len(z0))
         return _with_level(gradient, judged.level)
 
-    packed = in_chunks(one, clean, labels)
+    packed = generator.chunked(one, clean, labels)
     return packed[:, :-1].view_as(clean), packed[:, -1]
 
 
@@ -100,12 +102,18 @@ def _through_denoiser(
             judged = objective(generator.decode(z0, tiny=True), y)
             return torch.stack([judged.total, judged.level], dim=1)
 
-        both = in_chunks(one, estimate.clean, labels)
-        (gradient,) = torch.autograd.grad(both[:, 0].sum(), start)
+        both = generator.chunked(one, estimate.clean, labels)
+        (gradient,) = torch.autograd.grad(loud(generator, both[:, 0]), start)
     generator.calls["Ub"] += generator.calls["U"] - before
     _count_backward(generator, objective, len(z))
     detached = Estimate(estimate.clean.detach(), estimate.output.detach(), estimate.gap)
     return detached, gradient, both[:, 1].detach()
+
+
+def loud(generator: Generator, total: torch.Tensor) -> torch.Tensor:
+    """The sum, large enough for the networks' precision on the way back; only the gradient's direction is used."""
+    scale = generator.gradient_scale
+    return total.sum() if scale == 1.0 else scale * total.sum()
 
 
 def _with_level(gradient: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
@@ -124,7 +132,9 @@ def _count_backward(generator: Generator, objective: Objective, rows: int) -> No
         objective.calls["Jb"] += rows
 
 
-def _entry(index: int, level: torch.Tensor, weight: float, used: torch.Tensor) -> dict[str, Any]:
+def _entry(
+    index: int, level: torch.Tensor, weight: float | list[float], used: torch.Tensor
+) -> dict[str, Any]:
     return {
         "step": index,
         "level": [round(float(v), 4) for v in level],

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from ltg_core.errors import InputError
-from ltg_core.generators.base import Calls, Condition, Denoise, Generator, in_chunks
+from ltg_core.generators.base import Calls, Condition, Denoise, Generator, Like, in_chunks
 from ltg_core.generators.judge import Judge
+from ltg_core.generators.memory import shrinking
 from ltg_core.generators.schedule import Schedule
 from ltg_core.guidance import search
 from ltg_core.guidance.climb import Trace, climb
+from ltg_core.guidance.cost import LOOK, batch_cost, steps_from
 from ltg_core.guidance.feedback import feedback
-from ltg_core.guidance.objective import Objective
-from ltg_core.guidance.settings import Guidance
+from ltg_core.guidance.objective import Levels, Objective
+from ltg_core.guidance.settings import STAGES, Guidance
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
 from ltg_core.signals import SIGNALS
 from ltg_core.signals.reference import Reference
 from ltg_core.types import Images, Labels, Latents
 
-DRAFT_SAMPLER, DRAFT_SHIFT = "unipc", 2.0
-"""Drafts have few steps: a solver of higher order, and the steps where the content is decided (docs/design.md)."""
+log = logging.getLogger(__name__)
+
+DRAFT_SHIFT = 2.0
+"""Drafts have few steps: those where the content is decided (docs/design.md)."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,6 +54,9 @@ class GenerateRequest:
         seeds: One an image; the same seed gives the same image, alone or in any batch.
         negative: What no image should show.
         sources: (B, 3, H, W) real images to start from (counterfactuals), or None.
+        like: (B, 3, H, W) real images to resemble, where the generator has an image adapter, or None.
+        weights: Strength of the climb of each image, or None for that of the settings. Images of one seed, prompt
+            and class share their search, so that a sweep differs in nothing but the weight.
     """
 
     prompts: tuple[str, ...]
@@ -54,10 +64,13 @@ class GenerateRequest:
     seeds: tuple[int, ...]
     negative: str = ""
     sources: Images | None = None
+    weights: tuple[float, ...] | None = None
+    like: Images | None = None
 
     def __post_init__(self) -> None:
         sizes = {len(self.prompts), len(self.labels), len(self.seeds)}
-        sizes |= {len(self.sources)} if self.sources is not None else set()
+        given = (self.sources, self.like, self.weights)
+        sizes |= {len(values) for values in given if values is not None}
         if len(sizes) != 1 or 0 in sizes:
             raise InputError(
                 f"{len(self.prompts)} prompts, {len(self.labels)} labels and {len(self.seeds)} seeds; "
@@ -78,9 +91,14 @@ class GenerateResult:
         percentile_control: Likewise of the controls.
         chosen: (B,) which candidate was taken.
         trace: One entry a guided step.
+        looks: One entry a look: "stage" (of ``STAGES``), "step" (from 1), "of" and "level", the signal of the clean
+            estimates as standard scores (audit heads), one an image; the first eight images, and only where somebody
+            is told of progress.
         calls: Network calls of everything but the controls.
         calls_control: Network calls of the controls.
         seconds: Wall time.
+        chunk: Rows of every network call that these images were made with.
+        notes: What happened on the way, in words.
     """
 
     images: np.ndarray
@@ -91,9 +109,12 @@ class GenerateResult:
     percentile_control: np.ndarray | None
     chosen: list[int]
     trace: Trace
+    looks: list[dict[str, Any]]
     calls: dict[str, int]
     calls_control: dict[str, int]
     seconds: float
+    chunk: int
+    notes: list[str]
 
 
 def generate_images(
@@ -117,12 +138,37 @@ def generate_images(
         on_progress: Told after every denoising step; ``preview`` is uint8 (n, H, W, 3), the current clean estimates.
         cancel: Checked at every denoising step.
 
+    When memory runs out, everything begins again with half as many rows in every network call; the result says so.
+
     Raises:
         Cancelled: On request, at the next step.
         InputError: Settings that do not fit each other.
+        ModelError: There is not enough memory for one image.
     """
-    started = time.monotonic()
-    session = _Session(generator, target, guidance, request, on_progress, cancel or CancelToken())
+    started, notes = time.monotonic(), list[str]()
+    token = cancel or CancelToken()
+
+    def say(text: str) -> None:
+        notes.append(text)
+        log.warning("%s: %s", generator.name, text)
+        on_progress(Progress(0, 1, text))
+
+    result = shrinking(
+        generator, lambda: _generate(generator, target, guidance, request, controls, on_progress, token), say
+    )
+    return dataclasses.replace(result, seconds=time.monotonic() - started, chunk=generator.chunk, notes=notes)
+
+
+def _generate(
+    generator: Generator,
+    target: Target,
+    guidance: Guidance,
+    request: GenerateRequest,
+    controls: bool,
+    on_progress: ProgressFn,
+    cancel: CancelToken,
+) -> GenerateResult:
+    session = _Session(generator, target, guidance, request, controls, on_progress, cancel)
     control: Latents | None = None
     before = Calls(generator.calls)
     if controls:
@@ -152,9 +198,12 @@ def generate_images(
         percentile_control=percentile_c,
         chosen=chosen,
         trace=session.trace,
+        looks=session.looks,
         calls=spent,
         calls_control=control_calls,
-        seconds=time.monotonic() - started,
+        seconds=0.0,
+        chunk=generator.chunk,
+        notes=[],
     )
 
 
@@ -167,6 +216,7 @@ class _Session:
         target: Target,
         guidance: Guidance,
         request: GenerateRequest,
+        controls: bool,
         on_progress: ProgressFn,
         cancel: CancelToken,
     ) -> None:
@@ -174,18 +224,26 @@ class _Session:
         self.on_progress, self.cancel = on_progress, cancel
         self.labels: Labels = torch.tensor(request.labels)
         self.seeds = list(request.seeds)
-        self.condition = generator.condition(request.prompts, request.negative, guidance.cfg)
+        self.condition = generator.condition(
+            request.prompts, request.negative, guidance.cfg, guidance.cfg_below, self._like()
+        )
         self.source = generator.encode(request.sources) if request.sources is not None else None
+        self.weights = None if request.weights is None else torch.tensor(request.weights)
+        self._signal = SIGNALS[guidance.signal]()
+        self._levels = Levels(target.reference, guidance.signal, "audit")
         self.trace: Trace = []
-        self.stage = ""
-        self.done, self.total = 0, self._count_steps()
+        self.looks: list[dict[str, Any]] = []
+        self.stage = "control"
+        self.preview: np.ndarray | None = None
+        self.done = 0
+        self.total = batch_cost(
+            guidance, len(self.seeds), controls=controls, from_source=self.source is not None
+        ).steps
 
-    def _count_steps(self) -> int:
-        guidance = self.guidance
-        steps = 2 * guidance.steps if guidance.searches or guidance.climbs else guidance.steps
-        if guidance.search == "lookahead" and guidance.searches:
-            steps += guidance.draft_steps * (3 if guidance.survivors > 1 else 1)
-        return steps
+    def _like(self) -> Like | None:
+        if self.request.like is None:
+            return None
+        return Like(self.request.like, self.request.seeds, self.guidance.like_dropout)
 
     def objective(self, group: str, *, signal: str | None = None, plain: bool = False) -> Objective:
         guidance = self.guidance if signal is None else dataclasses.replace(self.guidance, signal=signal)
@@ -203,13 +261,14 @@ class _Session:
 
     @torch.no_grad()
     def decode(self, latents: Latents) -> Images:
-        return in_chunks(self.generator.decode, latents).clamp(0, 1)
+        return self.generator.chunked(self.generator.decode, latents).clamp(0, 1)
 
     def unguided(self) -> Latents:
         """The control: every seed's own noise, no guidance."""
         schedule = self.generator.schedule(self.guidance.steps, self.guidance.sampler)
         denoise = self.generator.denoiser(schedule, self.condition)
-        latents, _ = self._run(denoise, schedule, self.generator.noise(self.seeds), self.source)
+        noise = self.generator.noise(self.seeds)
+        latents, _ = self._run(denoise, schedule, noise, self.seeds, self.source)
         return latents
 
     def guided(self) -> tuple[Latents, list[int]]:
@@ -220,17 +279,49 @@ class _Session:
             return self._search_inside(score)
         noise, candidate = self.generator.noise(self.seeds), torch.zeros(count, dtype=torch.long)
         if guidance.searches:
-            noise, candidate = search.lookahead(
-                self.generator, score, self.condition, self.labels, self.seeds, guidance, self._draft
-            )
+            noise, candidate = self._lookahead(score)
+        self.stage = "guided"
         schedule = self.generator.schedule(guidance.steps, guidance.sampler)
         denoise = self._guide(
-            self.generator.denoiser(schedule, self.condition), schedule, self.condition, self.labels
+            self.generator.denoiser(schedule, self.condition),
+            schedule,
+            self.condition,
+            self.labels,
+            self.weights,
         )
-        latents, _ = self._run(denoise, schedule, noise, self.source)
+        pairs = zip(self.seeds, candidate.tolist(), strict=True)
+        seeds = [search.candidate_seed(seed, number) for seed, number in pairs]
+        latents, _ = self._run(denoise, schedule, noise, seeds, self.source)
         return latents, candidate.tolist()
 
-    def _guide(self, denoise: Denoise, schedule: Schedule, condition: Condition, labels: Labels) -> Denoise:
+    def _lookahead(self, score: search.Score) -> tuple[Latents, torch.Tensor]:
+        """The noise that the drafts speak for; images that differ in their weight only are searched once."""
+        own = list(zip(self.seeds, self.request.prompts, self.request.labels, strict=True))
+        keys = list(dict.fromkeys(own)) if self.weights is not None else own
+        first = torch.tensor([own.index(key) for key in keys]) if self.weights is not None else None
+        rows = torch.arange(len(own)) if first is None else first
+        noise, candidate = search.lookahead(
+            self.generator,
+            score,
+            self.condition.take(rows),
+            self.labels[rows],
+            [self.seeds[row] for row in rows.tolist()],
+            self.guidance,
+            functools.partial(self._draft, rows),
+        )
+        if first is None:
+            return noise, candidate
+        back = torch.tensor([keys.index(key) for key in own])
+        return noise[back], candidate[back]
+
+    def _guide(
+        self,
+        denoise: Denoise,
+        schedule: Schedule,
+        condition: Condition,
+        labels: Labels,
+        weights: torch.Tensor | None,
+    ) -> Denoise:
         guidance = self.guidance
         if not guidance.climbs:
             return denoise
@@ -240,36 +331,40 @@ class _Session:
                 denoise, self.generator, schedule, condition, objective, labels, guidance, self.trace
             )
         objective = self.objective("guide")
-        return climb(denoise, self.generator, schedule, objective, labels, guidance, self.trace)
+        return climb(denoise, self.generator, schedule, objective, labels, guidance, self.trace, weights)
 
     @torch.no_grad()
-    def _draft(self, noise: Latents, condition: Condition, steps: int) -> Latents:
-        schedule = self.generator.schedule(steps, DRAFT_SAMPLER, DRAFT_SHIFT)
+    def _draft(
+        self, rows: torch.Tensor, noise: Latents, seeds: Sequence[int], condition: Condition, steps: int
+    ) -> Latents:
+        self.stage = "draft" if steps == self.guidance.draft_steps else "second"
+        schedule = self.generator.schedule(steps, self.generator.draft_sampler, DRAFT_SHIFT)
         source = None
         if self.source is not None:
-            source = self.source.repeat_interleave(len(noise) // len(self.source), dim=0)
-        latents, _ = self._run(self.generator.denoiser(schedule, condition), schedule, noise, source)
+            source = self.source[rows].repeat_interleave(len(noise) // len(rows), dim=0)
+        latents, _ = self._run(self.generator.denoiser(schedule, condition), schedule, noise, seeds, source)
         return latents
 
     def _search_inside(self, score: search.Score) -> tuple[Latents, list[int]]:
         """Halving, particles, best of n: the groups live inside the sampling loop and shrink."""
         guidance = self.guidance
         groups = search.start_groups(len(self.seeds), guidance.candidates)
-        seeds = [
-            search.candidate_seed(self.seeds[i], int(k))
-            for i, k in zip(groups.image.tolist(), groups.candidate.tolist(), strict=True)
-        ]
+        seeds = groups.seeds(self.seeds)
         z = self.generator.noise(seeds)
         source = None if self.source is None else self.source[groups.image]
         schedule = self.generator.schedule(guidance.steps, guidance.sampler)
         z, first = self._start(schedule, z, source)
         schedule.begin(first)
+        schedule.seed(seeds, self.generator.latent_shape)
         plan = search.pruning_plan(guidance, guidance.steps)
         previous: torch.Tensor | None = None
 
         def guided(groups: search.Groups) -> Denoise:
             condition, labels = self.condition.take(groups.image), self.labels[groups.image]
-            return self._guide(self.generator.denoiser(schedule, condition), schedule, condition, labels)
+            weights = None if self.weights is None else self.weights[groups.image]
+            return self._guide(
+                self.generator.denoiser(schedule, condition), schedule, condition, labels, weights
+            )
 
         denoise = guided(groups)
         for index in range(first, guidance.steps):
@@ -293,7 +388,7 @@ class _Session:
                     )
                     denoise = guided(groups)
                 z = schedule.step(estimate.output, index, z if estimate.start is None else estimate.start)
-            self._tick(estimate.clean, groups)
+            self._tick(estimate.clean, schedule, index, first)
         if plan.get(guidance.steps) == 1 or len(z) > len(self.seeds):
             total = score(z, self.labels[groups.image]).total
             rows = search.choose(total, groups, 1, self.seeds, guidance.diversity)
@@ -303,46 +398,60 @@ class _Session:
     def _start(self, schedule: Schedule, noise: Latents, source: Latents | None) -> tuple[Latents, int]:
         if source is None:
             return noise * schedule.start_scale, 0
-        first = min(len(schedule) - 1, round((1 - self.guidance.strength) * len(schedule)))
+        first = steps_from(self.guidance.strength, len(schedule), True).start
         return schedule.add_noise(source, noise, first), first
 
     def _run(
-        self, denoise: Denoise, schedule: Schedule, noise: Latents, source: Latents | None
+        self,
+        denoise: Denoise,
+        schedule: Schedule,
+        noise: Latents,
+        seeds: Sequence[int],
+        source: Latents | None,
     ) -> tuple[Latents, int]:
         """The sampler: it never learns that guidance exists."""
         z, first = self._start(schedule, noise, source)
         schedule.begin(first)
+        schedule.seed(seeds, self.generator.latent_shape)
         with torch.no_grad():
             for index in range(first, len(schedule)):
                 estimate = denoise(z, index)
                 z = schedule.step(estimate.output, index, z if estimate.start is None else estimate.start)
-                self._tick(estimate.clean, None)
+                self._tick(estimate.clean, schedule, index, first)
         return z, first
 
-    def _tick(self, clean: Latents, groups: search.Groups | None) -> None:
+    def _tick(self, clean: Latents, schedule: Schedule, index: int, first: int) -> None:
         self.cancel.check()
         self.done += 1
-        preview = None
-        if self.on_progress is not no_progress:
-            rows = clean[:: max(1, len(clean) // len(self.seeds))][: min(8, len(self.seeds))]
-            calls = Calls(self.generator.calls)
-            preview = to_uint8(in_chunks(lambda z: self.generator.decode(z, tiny=True), rows))
-            self.generator.calls.clear()
-            self.generator.calls.update(calls)  # looking does not count as computing
-        what = {"control": "unguided controls", "guided": "guided images"}[self.stage]
-        self.on_progress(Progress(min(self.done, self.total), max(self.total, self.done), what, preview))
+        step, of = index - first + 1, len(schedule) - first
+        if self.on_progress is not no_progress and (step % LOOK == 0 or step in (1, of)):
+            self._look(clean, step, of)
+        what = f"{STAGES[self.stage]}, step {step} of {of}"
+        self.on_progress(Progress(min(self.done, self.total), max(self.total, self.done), what, self.preview))
+
+    @torch.no_grad()
+    def _look(self, clean: Latents, step: int, of: int) -> None:
+        """The clean estimate of each image (of its first candidate) as a picture, and its signal."""
+        count = min(8, len(self.seeds))
+        rows = clean[:: max(1, len(clean) // len(self.seeds))][:count]
+        calls = Calls(self.generator.calls)
+        images = self.generator.chunked(lambda z: self.generator.decode(z, tiny=True), rows).clamp(0, 1)
+        raw = in_chunks(self._raw, images, self.labels[:count])
+        self.generator.calls.clear()
+        self.generator.calls.update(calls)  # looking does not count as computing
+        level = [round(float(v), 4) for v in self._levels(raw)]
+        self.preview = to_uint8(images)
+        self.looks.append({"stage": self.stage, "step": step, "of": of, "level": level})
+
+    def _raw(self, x: Images, y: Labels) -> torch.Tensor:
+        return self._signal(self.target.classifier.forward(x), self.target.reference, y, "audit")
 
     @torch.no_grad()
     def final_score(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The signal on the finished 8-bit images, read on the audit heads, and its percentile."""
-        name = self.guidance.signal
-        signal, reference = SIGNALS[name](), self.target.reference
-
-        def one(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            return signal(self.target.classifier.forward(x), reference, y, "audit")
-
-        values = in_chunks(one, from_uint8(images), self.labels)
-        return values.numpy(), reference.percentile(name, values, "audit").numpy()
+        values = in_chunks(self._raw, from_uint8(images), self.labels)
+        percentile = self.target.reference.percentile(self.guidance.signal, values, "audit")
+        return values.numpy(), percentile.numpy()
 
 
 def to_uint8(images: Images) -> np.ndarray:

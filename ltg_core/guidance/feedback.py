@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ltg_core.generators.base import Condition, Denoise, Estimate, Generator, in_chunks
+from ltg_core.generators.base import Condition, Denoise, Estimate, Generator
 from ltg_core.generators.schedule import Schedule
-from ltg_core.guidance.climb import Trace, guided_steps, unit_direction
+from ltg_core.guidance.climb import Trace, guided_steps, loud, unit_direction
 from ltg_core.guidance.objective import Objective
 from ltg_core.guidance.settings import Guidance
 from ltg_core.types import Labels, Latents
@@ -32,8 +32,7 @@ def feedback(
     ``objective`` has the criterion (loss, entropy or hardness) as its signal.
     """
     active = guided_steps(guidance, len(schedule))
-    conditional = Condition(condition.text, condition.negative, 1.0)
-    predict = generator.denoiser(schedule, conditional)
+    predict = generator.denoiser(schedule, condition.alone())
 
     def gradient_of(z: Latents, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         sigma = schedule.noise_amplitude(index)
@@ -47,8 +46,8 @@ def feedback(
                 judged = objective(generator.decode(latent, tiny=True), y)
                 return torch.stack([judged.total, judged.level], dim=1)
 
-            both = in_chunks(one, mixed, labels)
-            (gradient,) = torch.autograd.grad(both[:, 0].sum(), start)
+            both = generator.chunked(one, mixed, labels)
+            (gradient,) = torch.autograd.grad(loud(generator, both[:, 0]), start)
         generator.calls["Ub"] += generator.calls["U"] - before
         return gradient, both[:, 1].detach()
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ltg_core.generators.base import Condition, Generator, in_chunks
+from ltg_core.generators.base import Condition, Generator
 from ltg_core.guidance.objective import Judged, Objective
 from ltg_core.guidance.settings import Guidance
 from ltg_core.types import Labels, Latents
@@ -35,7 +35,7 @@ def scorer(generator: Generator, objective: Objective) -> Score:
         def one(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             return torch.stack(list(objective(generator.decode(z, tiny=True), y)), dim=1)
 
-        return Judged(*in_chunks(one, clean, labels).unbind(dim=1))
+        return Judged(*generator.chunked(one, clean, labels).unbind(dim=1))
 
     return score
 
@@ -55,6 +55,11 @@ class Groups:
     def take(self, rows: torch.Tensor) -> Groups:
         """These rows only."""
         return Groups(self.image[rows], self.candidate[rows])
+
+    def seeds(self, seeds: Sequence[int]) -> list[int]:
+        """The seed of each row, from those of the images."""
+        pairs = zip(self.image.tolist(), self.candidate.tolist(), strict=True)
+        return [candidate_seed(seeds[image], candidate) for image, candidate in pairs]
 
 
 def start_groups(images: int, candidates: int) -> Groups:
@@ -107,7 +112,7 @@ def lookahead(
     labels: Labels,
     seeds: Sequence[int],
     guidance: Guidance,
-    draft: Callable[[Latents, Condition, int], Latents],
+    draft: Callable[[Latents, Sequence[int], Condition, int], Latents],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Successive halving over the solver's fidelity: short runs from every noise, longer ones from the best.
 
@@ -122,20 +127,18 @@ def lookahead(
         labels: (B,) intended classes.
         seeds: One an image.
         guidance: candidates, draft_steps, survivors, diversity.
-        draft: (noise, condition, steps) -> clean latents by an unguided run.
+        draft: (noise, seeds, condition, steps) -> clean latents by an unguided run.
 
     Returns:
         The chosen noise, (B, C, h, w), and the index of the candidate, (B,).
     """
     groups = start_groups(len(seeds), guidance.candidates)
-    noise = generator.noise(
-        [candidate_seed(seeds[i], int(k)) for i, k in zip(groups.image, groups.candidate, strict=True)]
-    )
+    noise = generator.noise(groups.seeds(seeds))
     rungs = [(guidance.draft_steps, guidance.survivors)]
     if guidance.survivors > 1:
         rungs.append((2 * guidance.draft_steps, 1))
     for number, (steps, keep) in enumerate(rungs):
-        clean = draft(noise, condition.take(groups.image), steps)
+        clean = draft(noise, groups.seeds(seeds), condition.take(groups.image), steps)
         total = score(clean, labels[groups.image]).total
         last = number == len(rungs) - 1
         rows = choose(total, groups, keep, seeds, guidance.diversity if last else 0.0, number)

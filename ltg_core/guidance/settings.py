@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from ltg_core.errors import InputError
 from ltg_core.params import Params, param
 
 SEARCHES = ("none", "lookahead", "halving", "particles", "best of n")
 CLIMBS = ("none", "denoiser-free", "full", "feedback")
+STAGES = {
+    "control": "unguided controls",
+    "draft": "drafts",
+    "second": "second look at the best drafts",
+    "guided": "final images",
+    "examined": "examining and storing",
+}
+"""Parts of a generation in the order in which they come, in the words that progress uses."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +32,18 @@ class Guidance(Params):
     steps: int = param(16, "Denoising steps of the final image", low=2, high=1000)
     sampler: str = param("default", "Scheduler; default is the model's own")
     cfg: float = param(
-        1.5,
-        "Classifier-free guidance scale; 1 for none. Low keeps what is rare, high (2 for small models, 5 to 8 for "
-        "Stable Diffusion) keeps to the words",
+        3.0,
+        "Classifier-free guidance scale; 1 for none. Higher keeps closer to the words (3 for small models, 5 to 8 for "
+        "Stable Diffusion)",
         low=1.0,
         high=30.0,
+    )
+    cfg_below: float = param(
+        0.7,
+        "Share of noise below which that scale applies; 1 for all steps. Above it the content is decided, and "
+        "without the scale rare conditions appear as often as in the data; images cost less, too",
+        low=0.0,
+        high=1.0,
     )
     search: str = param("lookahead", "How candidates are compared", choices=SEARCHES)
     candidates: int = param(20, "Candidates for every image", low=1, high=256)
@@ -72,6 +88,12 @@ class Guidance(Params):
         "entropy", "Feedback mode: what is sought", choices=("loss", "entropy", "hardness")
     )
     omega: float = param(0.03, "Feedback mode: step in units of the latent's norm", low=0.0, high=1.0)
+    like_dropout: float = param(
+        0.3,
+        "With an image adapter: share of the real image's embedding that is left out; 0 keeps closest to it",
+        low=0.0,
+        high=1.0,
+    )
     strength: float = param(
         0.6, "From a real sample: share of the noise schedule that is re-drawn", low=0.05, high=1.0
     )
@@ -95,6 +117,11 @@ class Guidance(Params):
     def searches(self) -> bool:
         """Whether candidates are compared."""
         return self.search != "none" and self.candidates > 1
+
+    def differences(self, other: Guidance) -> dict[str, tuple[Any, Any]]:
+        """Settings that another one has otherwise: name -> (the other's, own)."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return {name: (theirs[name], value) for name, value in mine.items() if value != theirs[name]}
 
     def unguided(self) -> Guidance:
         """The same settings without guidance: the control."""

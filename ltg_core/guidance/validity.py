@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import logging
 
 import numpy as np
 import torch
@@ -11,10 +12,13 @@ from PIL import Image
 from torch.nn import functional as F
 
 from ltg_core.generators.base import Generator, in_chunks
+from ltg_core.generators.memory import shrinking
 from ltg_core.guidance.engine import Target, from_uint8, to_uint8
 from ltg_core.params import Params, param
 from ltg_core.signals import SIGNALS
 from ltg_core.types import Images, Labels, Scores
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,12 +168,10 @@ def survival(
     """
     floor = min(0.0, target.reference.value_at(signal, 1.0, "audit"))
     shares = []
-    for changed in (
-        _jpeg(x),
-        _blur(x),
-        _crop(x),
-        in_chunks(generator.decode, generator.encode(x)).clamp(0, 1),
-    ):
+    again = shrinking(
+        generator, lambda: generator.chunked(generator.decode, generator.encode(x)), log.warning
+    )
+    for changed in (_jpeg(x), _blur(x), _crop(x), again.clamp(0, 1)):
         changed_values = signal_of(target, signal, changed, labels)
         shares.append(((changed_values - floor) / (values - floor).clamp(min=1e-9)).clamp(0, 1))
     return torch.stack(shares).quantile(0.5, dim=0)

@@ -17,6 +17,7 @@ from torch import nn
 from ltg_core.errors import ArchitectureMismatch, InputError, ModelError, UnsupportedError
 from ltg_core.models import layers
 from ltg_core.models.preprocess import Preprocess
+from ltg_core.models.units import Units
 from ltg_core.types import Images, Logits, Outputs
 
 # Hooks live on modules, and two classifiers may share those: while one reads, the others wait. Forward passes
@@ -40,7 +41,14 @@ class Classifier:
         arch: The name under which ``ltg_core.models.architectures.build`` makes this network.
         feature_layer: The module whose *input* is the feature vector; found when not given.
         early_layer: The module whose averaged *output* is the earlier feature; found when not given.
+        options: What ``arch`` leaves open, as ``build`` takes it.
+        keep: The network's outputs that count, in the order of ``labels``; None for all. The others are as if they
+            did not exist: probabilities sum to 1 over those kept.
+        notes: What was found out while it was loaded, for people.
         device: Where the network runs.
+
+    A network with a single output and two labels is a binary one: its output z is the log-odds of the second label,
+    and its logits are (-z / 2, z / 2).
 
     Raises:
         ArchitectureMismatch: The number of logits is not the number of labels.
@@ -58,21 +66,26 @@ class Classifier:
         arch: str,
         feature_layer: str | None = None,
         early_layer: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        keep: Sequence[int] | None = None,
+        notes: Sequence[str] = (),
         device: str | torch.device = "cpu",
     ) -> None:
         self.name = name
         self.arch = arch
+        self.options: dict[str, Any] = dict(options or {})
+        self.notes: tuple[str, ...] = tuple(notes)
         self.labels: tuple[str, ...] = tuple(str(label) for label in labels)
         self.preprocess = preprocess
         self.device = _usable(device)
         self.net = net.to(self.device).eval().requires_grad_(False)
-        calls = self._dry_run()
+        calls, units = self._dry_run()
+        self.units = Units.fitting(units, len(self.labels), keep, f"{name} ({arch})")
         size = (preprocess.height, preprocess.width)
-        self.feature_layer = self._existing(feature_layer, calls) or layers.find_feature_layer(
-            calls, len(self.labels)
-        )
+        self.feature_layer = self._existing(feature_layer, calls) or layers.find_feature_layer(calls, units)
         self.early_layer = self._existing(early_layer, calls) or layers.find_early_layer(calls, *size)
         self.gradcam_layer = layers.find_gradcam_layer(calls, *size)
+        self.grids = layers.grids(calls, *size)
         early = next((c.output for c in reversed(calls) if c.name == self.early_layer), ())
         self._early_channels_last = len(early) == 4 and layers.channels_last(early, *size)
         self.hash = self._fingerprint()
@@ -158,6 +171,12 @@ class Classifier:
         early = None if parts[0].early is None else torch.cat([p.early for p in parts if p.early is not None])
         return Outputs(torch.cat([p.logits for p in parts]), torch.cat([p.features for p in parts]), early)
 
+    @torch.no_grad()
+    def answers(self, batch: torch.Tensor) -> Logits:
+        """Logits of a batch that is prepared already: (B, channels, height, width), normalised, on this device."""
+        with _TURN:
+            return self._run(batch)
+
     def to(self, device: str | torch.device) -> Classifier:
         """This classifier on another device: itself if it is there, else a copy; the original stays."""
         if _usable(device) == self.device:
@@ -170,7 +189,38 @@ class Classifier:
             arch=self.arch,
             feature_layer=self.feature_layer,
             early_layer=self.early_layer,
+            options=self.options,
+            keep=self.units.keep,
+            notes=self.notes,
             device=device,
+        )
+
+    def restricted(self, labels: Sequence[str]) -> Classifier:
+        """A classifier that knows only some of this one's classes; it shares the network.
+
+        Raises:
+            InputError: A class that this one does not have, or fewer than two.
+        """
+        unknown = [label for label in labels if label not in self.labels]
+        if unknown or len(set(labels)) < 2:
+            raise InputError(
+                f"{self.name} cannot be restricted to {list(labels)[:8]}: "
+                + (f"it has no class {unknown[0]!r}" if unknown else "at least two classes are needed")
+            )
+        places = [self.labels.index(label) for label in dict.fromkeys(labels)]
+        kept = self.units.keep
+        return Classifier(
+            self.net,
+            [self.labels[place] for place in places],
+            self.preprocess,
+            name=self.name,
+            arch=self.arch,
+            feature_layer=self.feature_layer,
+            early_layer=self.early_layer,
+            options=self.options,
+            keep=places if kept is None else [kept[place] for place in places],
+            notes=(*self.notes, f"restricted to {len(places)} of {len(self.labels)} classes"),
+            device=self.device,
         )
 
     def layer(self, name: str) -> nn.Module:
@@ -195,6 +245,10 @@ class Classifier:
             "feature_layer": self.feature_layer,
             "early_layer": self.early_layer,
             "gradcam_layer": self.gradcam_layer,
+            "options": self.options,
+            "outputs": self.units.count,
+            "keep": None if self.units.keep is None else list(self.units.keep),
+            "notes": list(self.notes),
             "parameters": sum(p.numel() for p in self.net.parameters()),
             "dtype": str(self.dtype).removeprefix("torch."),
         }
@@ -208,12 +262,12 @@ class Classifier:
 
     def _run(self, batch: torch.Tensor) -> Logits:
         logits = layers.first_tensor(self.net(batch))
-        if logits is None or logits.ndim != 2 or logits.shape[1] != len(self.labels):
+        if logits is None or logits.ndim != 2 or logits.shape[1] != self.units.count:
             shape = None if logits is None else tuple(logits.shape)
             raise ArchitectureMismatch(
-                f"{self.name} gave {shape}; expected (batch, {len(self.labels)}) logits"
+                f"{self.name} gave {shape}; expected (batch, {self.units.count}) logits"
             )
-        return logits
+        return self.units(logits)
 
     @contextmanager
     def _captured(self) -> Iterator[dict[str, torch.Tensor]]:
@@ -242,26 +296,27 @@ class Classifier:
             for handle in handles:
                 handle.remove()
 
-    def _dry_run(self) -> list[layers.Call]:
-        """One grey image through the network, every module noted."""
-        grey = torch.full((1, 3, self.preprocess.height, self.preprocess.width), 0.5)
+    def _dry_run(self) -> tuple[list[layers.Call], int]:
+        """Two grey images through the network: every module noted, and the number of outputs."""
+        grey = torch.full((2, 3, self.preprocess.height, self.preprocess.width), 0.5)
         try:
             with _TURN:
-                calls, logits = layers.record(self.net, self._prepared(grey))
+                try:
+                    calls, logits = layers.record(self.net, self._prepared(grey))
+                except (RuntimeError, ValueError, AssertionError):  # one image at a time
+                    calls, logits = layers.record(self.net, self._prepared(grey[:1]))
         except (RuntimeError, ValueError, AssertionError) as error:
             raise ModelError(
                 f"{self.name} ({self.arch}) cannot take {self.preprocess.width}×{self.preprocess.height} "
                 f"images with {self.preprocess.channels} channels: {error}"
             ) from error
-        outputs = None if logits is None or logits.ndim != 2 else int(logits.shape[1])
-        if outputs != len(self.labels):
+        if logits is None or logits.ndim != 2:
             shape = None if logits is None else tuple(logits.shape)
-            have = f"output of shape {shape}" if outputs is None else f"{outputs} outputs"
             raise ArchitectureMismatch(
-                f"{len(self.labels)} labels were given, but {self.name} ({self.arch}) has {have}; "
-                "give one label for each output"
+                f"{len(self.labels)} labels were given, but {self.name} ({self.arch}) has output of shape {shape}; "
+                "a classifier gives one number a class for each image"
             )
-        return calls
+        return calls, int(logits.shape[1])
 
     def _existing(self, name: str | None, calls: list[layers.Call]) -> str | None:
         if name is not None and name not in {call.name for call in calls}:
@@ -277,7 +332,11 @@ class Classifier:
 
     def _fingerprint(self) -> str:
         """Everything that decides the outputs: weights, architecture, preprocessing and the layers read."""
-        rest = [self.arch, self.preprocess.to_dict(), self.feature_layer, self.early_layer]
+        preprocess = self.preprocess.to_dict()
+        if preprocess["order"] == "rgb":  # came later; what was there before keeps its hash
+            del preprocess["order"]
+        rest: list[Any] = [self.arch, preprocess, self.feature_layer, self.early_layer]
+        rest += [given for given in (self.options, self.units.keep) if given]
         text = weights_hash(self.net.state_dict()) + json.dumps(rest, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -23,6 +23,10 @@ _PASSIVE = (
 )
 
 
+_MAX_EXTRA_TOKENS = 8
+"""Class, distillation and register tokens stand before those of the places."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Call:
     """One module at work during the recorded pass, in order of completion.
@@ -31,7 +35,7 @@ class Call:
         name: Its dotted name in the network.
         module: The module.
         input: Shape of its first tensor argument, () where there was none.
-        output: Shape of its (first) output tensor, () where there was none.
+        output: Shape of its (first) output tensor, () where there was none with one entry an image.
     """
 
     name: str
@@ -71,6 +75,8 @@ def record(net: nn.Module, batch: torch.Tensor) -> tuple[list[Call], torch.Tenso
         def note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             given, made = first_tensor(args or kwargs), first_tensor(output)
             shapes = [() if t is None else tuple(int(n) for n in t.shape) for t in (given, made)]
+            if shapes[1][:1] != (len(batch),):
+                shapes[1] = ()  # a table of positions, windows of all images: not one value an image
             calls.append(Call(name, module, shapes[0], shapes[1]))
 
         return note
@@ -137,15 +143,73 @@ def find_early_layer(calls: list[Call], height: int, width: int) -> str | None:
 
 
 def find_gradcam_layer(calls: list[Call], height: int, width: int) -> str | None:
-    """The last module with a (B, C, H, W) output of the final stage; None in models without such maps."""
+    """The last module whose output still knows places: a map of the final stage, or the tokens of a block.
+
+    In plain token models the second-last block: after the last one only the class token reaches the output, and the
+    others have no gradient. None where nothing of the kind runs.
+    """
     maps = _maps(calls, height, width)
+    row = _token_row(calls)
+    places = {id(call): place for place, call in enumerate(calls)}
+    if row and (not maps or places[id(row[-1])] > max(places[id(call)] for call, _ in maps)):
+        sizes = grids(calls, height, width)
+        flat = row[-1].output[1] == row[0].output[1]
+        chosen = [call for call in row if find_grid(call.output[1], height, width, sizes)]
+        if chosen:
+            return chosen[-2 if flat and len(chosen) > 1 else -1].name
     if not maps:
         return None
     areas = {area for _, area in maps}
-    if len(areas) < 2 and _blocks(calls):
-        return None  # only the patch embedding of a token model is a map
-    last = _outermost_last([call for call, area in maps if area == min(areas)])
-    return None if channels_last(last.output, height, width) else last.name
+    return _outermost_last([call for call, area in maps if area == min(areas)]).name
+
+
+def grids(calls: list[Call], height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """(rows, columns) of all maps that occur, the smallest first."""
+    found = set()
+    for call, _ in _maps(calls, height, width):
+        last = channels_last(call.output, height, width)
+        found.add((call.output[1], call.output[2]) if last else (call.output[2], call.output[3]))
+    return tuple(sorted(found))
+
+
+def find_grid(
+    tokens: int, height: int, width: int, known: tuple[tuple[int, int], ...] = ()
+) -> tuple[int, int] | None:
+    """(rows, columns) of a row of tokens, of which the first few may stand for the whole image; None where it has none.
+
+    Args:
+        tokens: Their number.
+        height: Of the network's input.
+        width: Of the network's input.
+        known: Sizes of maps in the same network; they decide before the aspect ratio does.
+    """
+    for extra in range(_MAX_EXTRA_TOKENS + 1):
+        rest = tokens - extra
+        for rows, columns in known:
+            if rows * columns == rest:
+                return rows, columns
+    for extra in range(_MAX_EXTRA_TOKENS + 1):
+        rest = tokens - extra
+        rows = round(math.sqrt(max(0, rest) * height / width))
+        if rows > 0 and rest > 1 and rest % rows == 0 and rows * width == (rest // rows) * height:
+            return rows, rest // rows
+    return None
+
+
+def as_map(
+    x: torch.Tensor, height: int, width: int, known: tuple[tuple[int, int], ...] = ()
+) -> torch.Tensor | None:
+    """(B, C, h, w) of a map, of a map with channels last, or of tokens (those of the whole image left out).
+
+    None where ``x`` has no places.
+    """
+    if x.ndim == 4:
+        return x.permute(0, 3, 1, 2) if channels_last(tuple(x.shape), height, width) else x
+    grid = find_grid(int(x.shape[1]), height, width, known) if x.ndim == 3 else None
+    if grid is None:
+        return None
+    places = grid[0] * grid[1]
+    return x[:, x.shape[1] - places :].transpose(1, 2).reshape(len(x), x.shape[2], *grid)
 
 
 def pooled(x: torch.Tensor, last: bool = False) -> torch.Tensor:
@@ -187,6 +251,19 @@ def _blocks(calls: list[Call]) -> list[Call]:
             rows.setdefault(parent, []).append(call)
     longest = max(rows.values(), key=len, default=[])
     return longest if len(longest) >= 2 else []
+
+
+def _token_row(calls: list[Call]) -> list[Call]:
+    """The outermost row of siblings that each give (B, tokens, D): blocks, or stages of blocks."""
+    modules = {call.name: call.module for call in calls}
+    rows: dict[str, list[Call]] = {}
+    for call in calls:
+        parent = call.name.rpartition(".")[0]
+        holder = modules.get(parent, nn.ModuleList())
+        if len(call.output) == 3 and parent and isinstance(holder, (nn.Sequential, nn.ModuleList)):
+            rows.setdefault(parent, []).append(call)
+    long = [row for row in rows.values() if len(row) >= 2]
+    return min(long, key=lambda row: (row[0].depth, -len(row)), default=[])
 
 
 def _outermost_last(calls: list[Call]) -> Call:

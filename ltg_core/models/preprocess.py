@@ -43,6 +43,11 @@ class Preprocess(Params):
     mean: tuple[float, ...] = param(IMAGENET_MEAN, "Subtracted from each channel, in units of [0, 1].")
     std: tuple[float, ...] = param(IMAGENET_STD, "Divides each channel afterwards.")
     channels: int = param(3, "3 for colour, 1 for brightness only.", low=1, high=3)
+    order: str = param(
+        "rgb",
+        "Order of the colour channels; bgr for networks that were trained on images read by OpenCV or Caffe.",
+        choices=("rgb", "bgr"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,6 +80,8 @@ class Preprocess(Params):
         x = self._fit(x)
         if self.channels == 1:
             x = (x * x.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+        elif self.order == "bgr":
+            x = x.flip(1)
         return (x - x.new_tensor(self.mean).view(1, -1, 1, 1)) / x.new_tensor(self.std).view(1, -1, 1, 1)
 
     def from_pil(self, image: Image.Image) -> torch.Tensor:
@@ -91,7 +98,9 @@ class Preprocess(Params):
             f"({self.interpolation}), the centre {self.width}×{self.height} cut out",
             "none": f"taken as it is, must have {size}",
         }[self.resize]
-        colour = "colour" if self.channels == 3 else "turned into brightness"
+        colour = "turned into brightness" if self.channels == 1 else "colour"
+        if self.channels == 3 and self.order == "bgr":
+            colour = "colour, blue first"
         mean, std = (", ".join(f"{v:.3g}" for v in values) for values in (self.mean, self.std))
         return f"{steps}; {colour}; minus {mean}, divided by {std}"
 

@@ -3,69 +3,241 @@
 from __future__ import annotations
 
 from ltg_core.embedding.layout import MapSettings
+from ltg_core.generators.options import GeneratorOptions
 from ltg_core.guidance.settings import PRESETS, Guidance
+from ltg_core.introspection.weak import WeakSettings
 from ltg_core.signals.head import HeadSettings
-from ltg_core.workflows.breakdown import Tally, class_table, column_counts, stamp, tag_counts, tally
+from ltg_core.training.settings import TrainSettings
+from ltg_core.workflows.breakdown import (
+    Ranked,
+    Tally,
+    class_table,
+    column_counts,
+    ranked,
+    reliability,
+    samples_stamp,
+    stamp,
+    tag_counts,
+    tally,
+)
+from ltg_core.workflows.bringing import (
+    WeightsReport,
+    bring_classifier,
+    bring_data,
+    bring_head,
+    inspect_weights,
+    last_import,
+    map_labels,
+    revise_classifier,
+)
 from ltg_core.workflows.checking import check_classifier, discovery
+from ltg_core.workflows.comparing import CompareSettings, compare, overall
+from ltg_core.workflows.costing import Estimate, estimate, measure_cost, measured
+from ltg_core.workflows.coverage import (
+    Coverage,
+    condition_of,
+    coverage,
+    coverage_columns,
+    prompt_for_cell,
+    shared_condition,
+)
+from ltg_core.workflows.data_check import DataCheck, check_data, check_source
 from ltg_core.workflows.demo import DEMO, open_demo
-from ltg_core.workflows.explaining import Explanation, explain
-from ltg_core.workflows.exporting import export
+from ltg_core.workflows.examining import (
+    CAUSES,
+    Alternative,
+    Examination,
+    accept_check,
+    alternatives,
+    check_accepted,
+    examine,
+    known_alternatives,
+)
+from ltg_core.workflows.explaining import (
+    Explanation,
+    explain,
+    explain_matrix,
+    question_words,
+    stored_matrix,
+)
+from ltg_core.workflows.exporting import export, plan_export
+from ltg_core.workflows.finding import Finding, State, glance, held_out_split, samples_of, surprising
+from ltg_core.workflows.free import without_training
 from ltg_core.workflows.generating import generate, resume_generate, triplets
 from ltg_core.workflows.heads import fit_head
+from ltg_core.workflows.imagining import WEIGHTS, Order, film_strips, imagine, intended, sweep_order
 from ltg_core.workflows.importing import import_data, label_mapping
-from ltg_core.workflows.mapping import map_points, map_samples
-from ltg_core.workflows.planning import Plan, class_index, plan_classes, plan_sources
+from ltg_core.workflows.intervals import Share, share
+from ltg_core.workflows.likeness import Likeness, likeness, picture_of, upload
+from ltg_core.workflows.mapcolumns import map_colouring, map_table, nearest_real
+from ltg_core.workflows.mapping import map_points, map_samples, place_on_map
+from ltg_core.workflows.planning import Plan, class_index, plan_classes, plan_likeness, plan_sources
+from ltg_core.workflows.relabelling import NameRow, name_rows
+from ltg_core.workflows.retrain_rows import MixSettings
+from ltg_core.workflows.retrained import adopt, arm_of, best_of
+from ltg_core.workflows.retraining import resume_retrain, retrain
 from ltg_core.workflows.scoring import features, outputs, score
 from ltg_core.workflows.setup import (
     active_classifier,
     active_generator,
     generator_at,
+    generator_options,
+    plain_prompt,
     prompt_for,
     reference,
     stored_classifier,
+    suggested_settings,
     use_classifier,
     use_generator,
 )
+from ltg_core.workflows.slicing import (
+    Slice,
+    find_slices,
+    keep_slice,
+    remove_slice,
+    rename_slice,
+    restore_slice,
+    save_slice,
+    slice_of,
+    slices,
+)
+from ltg_core.workflows.telling import report_path, suggest, tell
+from ltg_core.workflows.tracing import ImageTrace, RunTrace, run_trace
+from ltg_core.workflows.wording import Draft
 
 __all__ = [
+    "CAUSES",
     "DEMO",
     "PRESETS",
+    "WEIGHTS",
+    "Alternative",
+    "CompareSettings",
+    "Coverage",
+    "DataCheck",
+    "Draft",
+    "Estimate",
+    "Examination",
     "Explanation",
+    "Finding",
+    "GeneratorOptions",
     "Guidance",
     "HeadSettings",
+    "ImageTrace",
+    "Likeness",
     "MapSettings",
+    "MixSettings",
+    "NameRow",
+    "Order",
     "Plan",
+    "Ranked",
+    "RunTrace",
+    "Share",
+    "Slice",
+    "State",
     "Tally",
+    "TrainSettings",
+    "WeakSettings",
+    "WeightsReport",
+    "accept_check",
     "active_classifier",
     "active_generator",
+    "adopt",
+    "alternatives",
+    "arm_of",
+    "best_of",
+    "bring_classifier",
+    "bring_data",
+    "bring_head",
+    "check_accepted",
     "check_classifier",
+    "check_data",
+    "check_source",
     "class_index",
     "class_table",
     "column_counts",
+    "compare",
+    "condition_of",
+    "coverage",
+    "coverage_columns",
     "discovery",
+    "estimate",
+    "examine",
     "explain",
+    "explain_matrix",
     "export",
     "features",
+    "film_strips",
+    "find_slices",
     "fit_head",
     "generate",
     "generator_at",
+    "generator_options",
+    "glance",
+    "held_out_split",
+    "imagine",
     "import_data",
+    "inspect_weights",
+    "intended",
+    "keep_slice",
+    "known_alternatives",
     "label_mapping",
+    "last_import",
+    "likeness",
+    "map_colouring",
+    "map_labels",
     "map_points",
     "map_samples",
+    "map_table",
+    "measure_cost",
+    "measured",
+    "name_rows",
+    "nearest_real",
     "open_demo",
     "outputs",
+    "overall",
+    "picture_of",
+    "place_on_map",
+    "plain_prompt",
     "plan_classes",
+    "plan_export",
+    "plan_likeness",
     "plan_sources",
     "prompt_for",
+    "prompt_for_cell",
+    "question_words",
+    "ranked",
     "reference",
+    "reliability",
+    "remove_slice",
+    "rename_slice",
+    "report_path",
+    "restore_slice",
     "resume_generate",
+    "resume_retrain",
+    "retrain",
+    "revise_classifier",
+    "run_trace",
+    "samples_of",
+    "samples_stamp",
+    "save_slice",
     "score",
+    "share",
+    "shared_condition",
+    "slice_of",
+    "slices",
     "stamp",
     "stored_classifier",
+    "stored_matrix",
+    "suggest",
+    "suggested_settings",
+    "surprising",
+    "sweep_order",
     "tag_counts",
     "tally",
+    "tell",
     "triplets",
+    "upload",
     "use_classifier",
     "use_generator",
+    "without_training",
 ]

@@ -1,19 +1,20 @@
 """Samples counted by what they are: facets that combine, the confusion matrix, the table of classes.
 
-One pass of the database groups the samples by their plain columns; conditions on those columns are applied to the
-groups, so a facet can leave out its own condition without another pass.
+The samples are grouped once by their plain columns; conditions on those columns are applied to the groups, so a facet
+can leave out its own condition without another pass.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Any
 
 import numpy as np
 
-from ltg_core.data.filters import where
-from ltg_core.data.records import BELIEFS, REAL, VERDICTS, Filter
+from ltg_core.data.columns import Base, Coded, falling, rising
+from ltg_core.data.records import BELIEFS, REAL, Filter, Range
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
 from ltg_core.workflows.checking import BINS
@@ -22,28 +23,6 @@ FACETS = ("label", "prediction", "correct", "split", "origin", "verdict", "belie
 """Fields of a ``Filter`` that a ``Tally`` counts."""
 _PLAIN: dict[str, Any] = dict.fromkeys(FACETS)
 _OUTCOME: dict[str, Any] = {"label": None, "prediction": None, "correct": None}
-_MODEL = "(SELECT key FROM models WHERE hash = ?)"
-_GROUPS = """
-SELECT coalesce(s.label, -1), coalesce(p.pred, -1), s.split, s.origin, coalesce(v.verdict, 'undecided'),
-    coalesce(s.belief, ''), count(*)
-FROM samples s LEFT JOIN predictions p ON p.sample = s.seq AND p.model = {model}
-LEFT JOIN verdicts v ON v.sample = s.seq {where} GROUP BY 1, 2, 3, 4, 5, 6
-"""
-_BINS = """
-SELECT s.label, p.pred, max(0, min({last}, CAST(p.confidence * {bins} AS INTEGER))), count(*), sum(p.confidence)
-FROM samples s JOIN predictions p ON p.sample = s.seq AND p.model = {model} {where}
-AND s.label IS NOT NULL GROUP BY 1, 2, 3
-"""
-_MEDIANS = """
-SELECT label, avg(percentile) FROM (
-    SELECT s.label AS label, x.percentile AS percentile,
-        row_number() OVER (PARTITION BY s.label ORDER BY x.percentile) AS place,
-        count(*) OVER (PARTITION BY s.label) AS size
-    FROM samples s JOIN scores x ON x.sample = s.seq
-        AND x.signal = (SELECT key FROM signals WHERE model = {model} AND name = ?)
-    {where} AND x.percentile IS NOT NULL AND s.label IS NOT NULL
-) WHERE place IN ((size + 1) / 2, (size + 2) / 2) GROUP BY label
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +95,8 @@ class Tally:
                 continue
             if name == "origin" and wanted == "generated":
                 keep &= self.columns[name] != REAL
+            elif isinstance(wanted, tuple):
+                keep &= np.isin(self.columns[name].astype(str), wanted)
             else:
                 keep &= self.columns[name] == wanted
         return keep
@@ -131,41 +112,127 @@ def tally(ws: Workspace, chosen: Filter) -> Tally:
     Raises:
         InputError: An unknown verdict, or a condition on predictions without a classifier.
     """
-    where(chosen)  # the same complaints as a query's
-    condition, values = where(dataclasses.replace(chosen, **_PLAIN))
-    sql = _GROUPS.format(model=_MODEL, where=condition)
-    rows = ws.database.rows(sql, [chosen.model_hash or "", *values])
-    columns: dict[str, list[Any]] = {name: [] for name in FACETS}
-    for label, pred, split, origin, verdict, belief, _ in rows:
-        columns["label"].append(label if label >= 0 else None)
-        columns["prediction"].append(pred if pred >= 0 else None)
-        columns["correct"].append(label == pred if label >= 0 and pred >= 0 else None)
-        columns["split"].append(split)
-        columns["origin"].append(origin)
-        columns["verdict"].append(verdict if verdict in VERDICTS else None)
-        columns["believed"].append(belief == BELIEFS[0] if belief else None)
-    arrays = {name: _objects(values) for name, values in columns.items()}
-    return Tally(chosen, arrays, np.array([row[6] for row in rows], dtype=np.int64))
+    columns = ws.columns
+    base = columns.base()
+    columns.mask(dataclasses.replace(chosen, text="", ids=None), base)  # the same complaints as a query's
+    keep = np.flatnonzero(columns.mask(dataclasses.replace(chosen, **_PLAIN), base))
+    verdicts = columns.verdicts(base)
+    said = columns.predictions(chosen.model_hash, base).pred[keep]
+    codes = [base.label[keep], said, base.split.codes[keep], base.origin.codes[keep],
+             verdicts.codes[keep], base.believed.codes[keep]]  # fmt: skip
+    groups, n = _groups(codes)
+    label, pred = groups[0], groups[1]
+    known = (label >= 0) & (pred >= 0)
+    values: dict[str, list[Any]] = {
+        "label": [one if one >= 0 else None for one in label.tolist()],
+        "prediction": [one if one >= 0 else None for one in pred.tolist()],
+        "correct": [
+            right if there else None for right, there in zip((label == pred).tolist(), known, strict=True)
+        ],
+        "split": _named(base.split, groups[2]),
+        "origin": _named(base.origin, groups[3]),
+        "verdict": _named(verdicts, groups[4]),
+        "believed": [one == BELIEFS[0] if one else None for one in _named(base.believed, groups[5])],
+    }
+    return Tally(chosen, {name: _objects(found) for name, found in values.items()}, n)
+
+
+def ranked(ws: Workspace, chosen: Filter, sort: str = "") -> Ranked:
+    """The samples that pass, in the order of ``Workspace.query``; counted and paged without another query.
+
+    Args:
+        ws: The workspace.
+        chosen: Which samples.
+        sort: As for ``Workspace.query``, but "id".
+
+    Raises:
+        InputError: As ``Workspace.query``.
+    """
+    columns = ws.columns
+    base = columns.base()
+    keep = columns.mask(chosen, base)
+    key, turned = sort.removeprefix("-"), sort.startswith("-")
+    if key in ("", "created"):
+        values = np.arange(len(base)) if not key else base.created
+        order = rising(values) if (key == "created") == turned else falling(values)
+        if key and not turned:  # of samples that came together the last one is the newest
+            order = rising(values)[::-1]
+    else:
+        order = _by_score(ws, base, chosen.model_hash, key, turned)
+    return Ranked(ws, order[keep[order]])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ranked:
+    """Samples in order, by their places in the columns of a workspace."""
+
+    ws: Workspace
+    places: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def ids(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """Ids of the samples from one place of the order up to another."""
+        return self.ws.columns.ids(self.places[start:stop])
+
+
+def _by_score(ws: Workspace, base: Base, model_hash: str | None, key: str, turned: bool) -> np.ndarray:
+    if model_hash is None:
+        raise InputError(f"sorting by {key!r} needs a classifier: give the filter's model_hash")
+    if key == "confidence":
+        values = ws.columns.predictions(model_hash, base).confidence
+        return rising(values) if turned else falling(values)
+    known = ws.score_names(model_hash)
+    if key not in known:
+        shown = ", ".join(known) or "none"
+        raise InputError(f"nothing was scored by {key!r} with this classifier; scored: {shown}")
+    found = ws.columns.scores(model_hash, key, base)
+    return rising(found.values) if turned else found.order
+
+
+def _groups(codes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Different rows of whole numbers from -1 on, as columns, and how often each occurs."""
+    key = np.zeros(len(codes[0]), dtype=np.int64)
+    sizes = [int(column.max(initial=-1)) + 2 for column in codes]
+    for column, size in zip(codes, sizes, strict=True):
+        key = key * size + (column + 1)
+    different, n = np.unique(key, return_counts=True)
+    found = []
+    for size in reversed(sizes):
+        found.append(different % size - 1)
+        different = different // size
+    return found[::-1], n.astype(np.int64)
+
+
+def _named(column: Coded, codes: np.ndarray) -> list[Any]:
+    return [column.values[code] if code >= 0 else None for code in codes.tolist()]
 
 
 def stamp(ws: Workspace) -> tuple[int, ...]:
-    """Changes with every sample that comes and every verdict or tag that is given, taken back or done again."""
-    row = ws.database.row(
-        "SELECT (SELECT coalesce(max(seq), 0) FROM samples), (SELECT coalesce(max(id), 0) FROM actions),"
-        " (SELECT count(*) FROM actions WHERE undone)"
+    """Changes with every sample that comes, goes or is changed, and every verdict or tag given or taken back."""
+    rows = ws.database.rows(
+        "SELECT n FROM changes WHERE what IN ('added', 'samples', 'verdicts', 'tags') ORDER BY what"
     )
-    return tuple(row) if row is not None else ()
+    return tuple(int(row[0]) for row in rows)
+
+
+def samples_stamp(ws: Workspace) -> int:
+    """Changes with every sample that goes, or whose class, split, metadata or belief is another; nothing else."""
+    row = ws.database.row("SELECT n FROM changes WHERE what = 'samples'")
+    return int(row[0]) if row is not None else 0
 
 
 def tag_counts(ws: Workspace, chosen: Filter) -> list[tuple[str, int]]:
     """Tags with the number of samples that pass all other conditions, the most first."""
-    condition, values = where(dataclasses.replace(chosen, tag=None))
-    rows = ws.database.rows(
-        f"SELECT t.tag, count(*) FROM samples s JOIN tags t ON t.sample = s.seq {condition}"
-        " GROUP BY 1 ORDER BY 2 DESC, 1",
-        values,
-    )
-    return [(row[0], row[1]) for row in rows]
+    base = ws.columns.base()
+    places, tags = ws.columns.tags(base)
+    if not len(places):
+        return []
+    keep = ws.columns.mask(dataclasses.replace(chosen, tag=None), base)
+    n = np.bincount(tags.codes[keep[places]], minlength=len(tags.values))
+    found = [(str(tag), int(count)) for tag, count in zip(tags.values, n, strict=True) if count]
+    return sorted(found, key=lambda item: (-item[1], item[0]))
 
 
 def column_counts(
@@ -177,21 +244,47 @@ def column_counts(
         ws: The workspace.
         chosen: The filter.
         column: Name of the column; a sample may be without it, and then counts nowhere.
-        limit: At most so many values; those with the most samples.
+        limit: At most so many values; those with the most samples. A column of many different numbers is cut into
+            parts of about equal size instead.
 
     Returns:
-        The values (text, numbers, true or false; lists are left out) and how many different ones there are.
+        The values (text, numbers, true or false, ``Range``; lists are left out) and how many there are.
     """
-    condition, values = where(
-        dataclasses.replace(chosen, meta={k: v for k, v in chosen.meta.items() if k != column})
-    )
-    rows = ws.database.rows(
-        f"SELECT m.type, m.value, count(*), count(*) OVER () FROM samples s, json_each(s.meta) m {condition}"
-        " AND m.key = ? AND m.type NOT IN ('null', 'array', 'object') GROUP BY 1, 2 ORDER BY 3 DESC, 2 LIMIT ?",
-        [*values, column, limit],
-    )
-    found = [(bool(row[1]) if row[0] in ("true", "false") else row[1], int(row[2])) for row in rows]
-    return found, int(rows[0][3]) if rows else 0
+    base = ws.columns.base()
+    others = {k: v for k, v in chosen.meta.items() if k != column}
+    keep = ws.columns.mask(dataclasses.replace(chosen, meta=others), base)
+    found = ws.columns.meta(column, base)
+    n = np.bincount(found.codes[keep] + 1, minlength=len(found.values) + 1)[1:]
+    counts = [(value, int(count)) for value, count in zip(found.values, n, strict=True) if count]
+    parts = ranges(found)
+    if parts:
+        sums = [
+            (part, sum(count for value, count in counts if part.low <= value < part.high)) for part in parts
+        ]
+        return sums, len(parts)
+    counts.sort(key=lambda item: (-item[1], isinstance(item[0], str), item[0]))
+    return counts[:limit], len(counts)
+
+
+def ranges(column: Coded, most: int = 12, parts: int = 8) -> list[Range]:
+    """Numbers of a column in parts of about equal size; none where the column holds few values, or others.
+
+    Args:
+        column: Of a workspace.
+        most: So many different numbers are left as they are.
+        parts: How many parts at most.
+    """
+    values = column.values
+    if len(values) <= most or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
+        return []
+    given = np.array([float(v) for v in values])[column.codes[column.codes >= 0]]
+    if not len(given):  # a column that other samples have
+        return []
+    edges = np.unique(np.quantile(given, np.linspace(0, 1, parts + 1)[1:-1]))
+    edges = np.unique([float(f"{edge:.3g}") for edge in edges])  # as a person would cut
+    edges = edges[(edges > given.min()) & (edges <= given.max())]
+    ends = [-np.inf, *edges.tolist(), np.inf]
+    return [Range(low, high) for low, high in itertools.pairwise(ends)]
 
 
 def class_table(ws: Workspace, chosen: Filter, classes: int, signal: str = "") -> list[dict[str, Any]]:
@@ -216,21 +309,15 @@ def class_table(ws: Workspace, chosen: Filter, classes: int, signal: str = "") -
     """
     if chosen.model_hash is None:
         raise InputError("the table of classes needs a classifier: give the filter's model_hash")
-    condition, values = where(dataclasses.replace(chosen, **_OUTCOME))
+    base = ws.columns.base()
     n, hits, sure = (np.zeros((classes, BINS)) for _ in range(3))
-    predicted = np.zeros(classes)
-    sql = _BINS.format(model=_MODEL, where=condition, bins=BINS, last=BINS - 1)
-    for label, pred, place, count, confidence in ws.database.rows(sql, [chosen.model_hash, *values]):
-        if not (0 <= label < classes and 0 <= pred < classes) or confidence is None:
-            continue
-        n[label, place] += count
-        hits[label, place] += count * (label == pred)
-        sure[label, place] += confidence
-        predicted[pred] += count
-    medians: dict[int, float] = {}
-    if signal:
-        sql = _MEDIANS.format(model=_MODEL, where=condition)
-        medians = dict(map(tuple, ws.database.rows(sql, [chosen.model_hash, signal, *values])))
+    _, label, pred, confidence = _judged(ws, base, chosen, classes)
+    place = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
+    np.add.at(n, (label, place), 1)
+    np.add.at(hits, (label, place), label == pred)
+    np.add.at(sure, (label, place), confidence)
+    predicted = np.bincount(pred, minlength=classes)
+    medians = _medians(ws, base, chosen, signal) if signal else {}
     return [
         {
             "label": c,
@@ -245,6 +332,67 @@ def class_table(ws: Workspace, chosen: Filter, classes: int, signal: str = "") -
         }
         for c in range(classes)
     ]
+
+
+def reliability(
+    ws: Workspace, chosen: Filter, classes: int, label: int | None = None
+) -> list[dict[str, Any]]:
+    """Confidence against accuracy, by bins of equal width (Guo et al. 2017), among the samples that pass.
+
+    Conditions on class, prediction and right or wrong are left out.
+
+    Args:
+        ws: The workspace.
+        chosen: Which samples; needs ``model_hash``.
+        classes: How many there are.
+        label: Samples of this class only; None for all.
+
+    Returns:
+        15 records: ``low``, ``high`` (of confidence), ``n``, ``confidence`` (mean) and ``accuracy``, NaN where n is 0.
+
+    Raises:
+        InputError: No classifier is named.
+    """
+    if chosen.model_hash is None:
+        raise InputError("calibration needs a classifier: give the filter's model_hash")
+    _, label_, pred, confidence = _judged(ws, ws.columns.base(), chosen, classes)
+    keep = np.ones(len(pred), dtype=bool) if label is None else label_ == label
+    place = np.clip((confidence * BINS).astype(int), 0, BINS - 1)[keep]
+    n = np.bincount(place, minlength=BINS)
+    sure = np.bincount(place, confidence[keep], minlength=BINS)
+    hits = np.bincount(place, (label_ == pred)[keep], minlength=BINS)
+    return [
+        {
+            "low": b / BINS,
+            "high": (b + 1) / BINS,
+            "n": int(n[b]),
+            "confidence": _ratio(sure[b], n[b]),
+            "accuracy": _ratio(hits[b], n[b]),
+        }
+        for b in range(BINS)
+    ]
+
+
+def _judged(
+    ws: Workspace, base: Base, chosen: Filter, classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Labelled samples with a prediction that pass, whatever their outcome: place, label, answer, confidence."""
+    said = ws.columns.predictions(chosen.model_hash, base)
+    keep = ws.columns.mask(dataclasses.replace(chosen, **_OUTCOME), base)
+    keep &= (base.label >= 0) & (base.label < classes) & (said.pred >= 0) & (said.pred < classes)
+    keep &= ~np.isnan(said.confidence)
+    places = np.flatnonzero(keep)
+    return places, base.label[places], said.pred[places], said.confidence[places]
+
+
+def _medians(ws: Workspace, base: Base, chosen: Filter, signal: str) -> dict[int, float]:
+    """Median percentile by class."""
+    ranks = ws.columns.scores(chosen.model_hash, signal, base).percentiles
+    keep = (
+        ws.columns.mask(dataclasses.replace(chosen, **_OUTCOME), base) & ~np.isnan(ranks) & (base.label >= 0)
+    )
+    label, ranks = base.label[keep], ranks[keep]
+    return {int(c): float(np.median(ranks[label == c])) for c in np.unique(label)}
 
 
 def _ratio(part: float, whole: float) -> float:

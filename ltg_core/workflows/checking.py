@@ -40,6 +40,18 @@ def check_classifier(ws: Workspace, classifier: Classifier, split: str | None = 
     Raises:
         DatasetError: No labelled real sample has a prediction.
     """
+    labels, chosen, confidence = answers(ws, classifier, split)
+    return measures(labels, chosen, confidence, classifier.labels) | {"split": split or ""}
+
+
+def answers(
+    ws: Workspace, classifier: Classifier, split: str | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Label, prediction and confidence of each labelled real sample with a prediction, (N,) each.
+
+    Raises:
+        DatasetError: There is none.
+    """
     ids = ws.query(Filter(split=split, origin="real"))
     found = ws.predictions(ids, classifier.hash)
     ids = [sample for sample in ids if sample in found]
@@ -51,10 +63,9 @@ def check_classifier(ws: Workspace, classifier: Classifier, split: str | None = 
             f"{where} has no labelled real sample with a prediction of {classifier.name}; import labelled data and "
             "score it"
         )
-    labels = labels[kept]
     chosen = np.array([found[sample].pred for sample, keep in zip(ids, kept, strict=True) if keep])
     confidence = np.array([found[sample].confidence for sample, keep in zip(ids, kept, strict=True) if keep])
-    return measures(labels, chosen, confidence, classifier.labels) | {"split": split or ""}
+    return labels[kept], chosen, confidence
 
 
 def measures(

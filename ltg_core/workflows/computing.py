@@ -114,7 +114,7 @@ def _fitted(preprocess: Preprocess) -> Preprocess:
     """Only the resizing of a preprocessing: photographs of many megapixels are made small before they are
     batched.
     """
-    return dataclasses.replace(preprocess, mean=(0.0,) * 3, std=(1.0,) * 3, channels=3)
+    return dataclasses.replace(preprocess, mean=(0.0,) * 3, std=(1.0,) * 3, channels=3, order="rgb")
 
 
 def _for_fitted(classifier: Classifier) -> Classifier:

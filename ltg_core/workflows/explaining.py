@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,37 +9,26 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ltg_core.attribution import ATTRIBUTIONS, ClassTarget, ContrastTarget, SignalTarget, Target, heatmaps
+from ltg_core.attribution import ATTRIBUTIONS, heatmaps
 from ltg_core.attribution.base import Attribution, Heatmap
-from ltg_core.attribution.trust import Trust, sanity
-from ltg_core.data.images import content_hash, to_tensor
+from ltg_core.attribution.trust import Evidence, examine
+from ltg_core.data.images import to_tensor
 from ltg_core.data.records import Filter, Sample
 from ltg_core.data.workspace import Workspace
-from ltg_core.errors import InputError
+from ltg_core.errors import InputError, UnsupportedError
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
 from ltg_core.models.preprocess import Preprocess
-from ltg_core.signals import SIGNALS
 from ltg_core.types import Images
-from ltg_core.workflows.planning import class_index
+from ltg_core.workflows.heats import Explanation, HeatStore, explanation
+from ltg_core.workflows.questions import Question, Refusal
 from ltg_core.workflows.recording import recorded
-from ltg_core.workflows.scoring import reference_stamp
-from ltg_core.workflows.setup import reference
+from ltg_core.workflows.setup import active_classifier
 
-_VERSION = 1  # raised when the same question would give another map, so that stored ones are not used
+__all__ = ["Explanation", "explain", "explain_matrix", "question_words", "stored_matrix"]
+
 _BACKGROUND = 16
 _ENLARGED = 2  # photographs are explained at no more than twice the classifier's own resolution
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Explanation(Heatmap):
-    """A heat map with its checks.
-
-    Attributes:
-        trust: The two checks, None where they were not asked for.
-    """
-
-    trust: Trust | None = None
 
 
 def explain(
@@ -63,8 +50,8 @@ def explain(
         classifier: The frozen classifier; left as it was.
         ids: The samples.
         methods: Names in ``ATTRIBUTIONS``.
-        target: "prediction", "label" (the given class), "class:<name>", "contrast:<name>|<name>" or
-            "signal:<name>".
+        target: As ``Question`` reads it: "prediction", "label", "runner-up", "mistake", "class:<name>",
+            "contrast:<name>|<name>" or "signal:<name>".
         trust: Check every map: does it depend on what the network learned, and do its hot pixels matter?
         settings: Settings of methods, by name.
         on_progress: Told after every part.
@@ -79,11 +66,9 @@ def explain(
         Cancelled: On request.
     """
     token, chosen = cancel or CancelToken(), list(dict.fromkeys(ids))
-    plugins = [ATTRIBUTIONS[name].from_dict(dict((settings or {}).get(name, {}))) for name in methods]
-    if not chosen or not plugins:
-        raise InputError("choose at least one sample and one method")
-    samples = ws.samples(chosen)
-    question = _Question(ws, classifier, target)
+    plugins = _plugins(methods, settings)
+    samples = _samples(ws, chosen, plugins)
+    answers = _Answers(ws, Question(ws, classifier, target))
     record = {
         "ids": chosen,
         "methods": {plugin.NAME: plugin.to_dict() for plugin in plugins},
@@ -93,27 +78,113 @@ def explain(
     with recorded(ws, "explain", record, hashes={"classifier": classifier.hash}) as recording:
         found: dict[tuple[str, str], Explanation] = {}
         for number, plugin in enumerate(plugins):
-
-            def report(p: Progress, number: int = number) -> None:
-                on_progress(Progress(number * p.total + p.done, len(plugins) * p.total, p.message))
-
-            for one in question.answer(plugin, samples, trust, report, token):
+            report = _part_of(on_progress, number, len(plugins))
+            for one in answers.answer(plugin, samples, trust, report, token):
                 found[one.sample_id, one.method] = one
-        recording.result |= {"maps": len(found), "computed": question.computed}
+        recording.result |= {"maps": len(found), "computed": answers.computed}
     return [found[sample, plugin.NAME] for sample in chosen for plugin in plugins]
 
 
-class _Question:
-    """One target, asked of many samples; answers come from the store where they are there."""
+def explain_matrix(
+    ws: Workspace,
+    ids: Sequence[str],
+    methods: Sequence[str],
+    *,
+    target: str = "prediction",
+    checked: Sequence[str] = (),
+    classifier: Classifier | None = None,
+    on_progress: ProgressFn = no_progress,
+    cancel: CancelToken | None = None,
+) -> dict[str, Any]:
+    """Explain samples by several methods; what cannot be had says why, also a sample that was deleted meanwhile.
 
-    def __init__(self, ws: Workspace, classifier: Classifier, target: str) -> None:
-        self.ws, self.classifier, self.target = ws, classifier, target
+    Args:
+        ws: The workspace.
+        ids: The samples.
+        methods: Names in ``ATTRIBUTIONS``.
+        target: As for ``explain``.
+        checked: Those methods whose maps are checked too.
+        classifier: None for the active one.
+        on_progress: Told after every part.
+        cancel: Checked before every pass through the network; finished maps are kept.
+
+    Returns:
+        JSON values: ``run``, ``ids``, ``methods``, ``target``, ``words`` (the question), ``maps`` (how many there
+        are) and ``refused``, a list of {``sample``, ``method``, ``reason``, ``offer``}; ``offer`` is {"method": name},
+        {"target": text} or {}. ``stored_matrix`` reads the maps.
+
+    Raises:
+        InputError: An unknown method, class or signal, no sample at all, or no classifier.
+        Cancelled: On request.
+    """
+    token, chosen = cancel or CancelToken(), list(dict.fromkeys(ids))
+    plugins = _plugins(methods)
+    lost = _lost(ws, chosen)
+    samples = [sample for sample in ws.there(chosen) if sample.id not in lost]
+    question = Question(ws, classifier or active_classifier(ws), target)
+    answers = _Answers(ws, question)
+    names = [plugin.NAME for plugin in plugins]
+    record = {"ids": chosen, "methods": names, "target": target, "checked": list(checked)}
+    unasked = lost | question.refusals(samples)
+    possible = [sample for sample in samples if sample.id not in unasked]
+    refused = [{"sample": one, "method": name, **unasked[one]} for name in names for one in unasked]
+    hashes = {"classifier": question.classifier.hash}
+    with recorded(ws, "explain", record, hashes=hashes) as recording:
+        for number, plugin in enumerate(plugins):
+            if not possible:
+                break
+            report = _part_of(on_progress, number, len(plugins))
+            try:
+                answers.answer(plugin, possible, plugin.NAME in checked, report, token)
+            except (UnsupportedError, InputError) as error:
+                refusal: Refusal = {"reason": _sentence(error), "offer": _instead(plugin.NAME, names)}
+                refused += [{"sample": s.id, "method": plugin.NAME, **refusal} for s in possible]
+        recording.result |= {
+            "maps": len(chosen) * len(names) - len(refused),
+            "computed": answers.computed,
+            "refused": len(refused),
+        }
+    return {
+        "run": recording.run.id,
+        "ids": chosen,
+        "methods": names,
+        "target": target,
+        "words": question.words,
+        "maps": recording.run.result["maps"],
+        "refused": refused,
+    }
+
+
+def stored_matrix(
+    ws: Workspace, ids: Sequence[str], methods: Sequence[str], *, target: str = "prediction"
+) -> dict[tuple[str, str], Explanation]:
+    """The finished maps among these samples and methods, by (sample, method); nothing is computed.
+
+    Raises:
+        InputError: As ``explain_matrix``.
+    """
+    plugins = _plugins(methods)
+    samples = ws.there(list(dict.fromkeys(ids)))
+    store = HeatStore(ws, Question(ws, active_classifier(ws), target))
+    found = {(s.id, plugin.NAME): store.get(plugin, s) for s in samples for plugin in plugins}
+    return {place: one for place, one in found.items() if one is not None}
+
+
+def question_words(ws: Workspace, target: str) -> str:
+    """A target as a heading, for example "What speaks for stop rather than yield".
+
+    Raises:
+        InputError: An unknown form, class or signal.
+    """
+    return Question(ws, active_classifier(ws), target).words
+
+
+class _Answers:
+    """One question, answered for many samples; answers come from the store where they are there."""
+
+    def __init__(self, ws: Workspace, question: Question) -> None:
+        self.ws, self.question, self.store = ws, question, HeatStore(ws, question)
         self.computed = 0
-        self.kind, _, self.rest = target.partition(":")
-        needs_reference = self.kind == "signal"
-        self.reference = reference(ws, classifier) if needs_reference else None
-        self.stamp = reference_stamp(ws, classifier) if needs_reference else ""
-        self.build([])  # a wrong name is an error now
 
     def answer(
         self,
@@ -124,7 +195,7 @@ class _Question:
         cancel: CancelToken,
     ) -> list[Explanation]:
         """Maps of all samples by one method."""
-        stored = {sample.id: self._stored(method, sample, trust) for sample in samples}
+        stored = {sample.id: self.store.get(method, sample, checked=trust) for sample in samples}
         done = [one for one in stored.values() if one is not None]
         todo = [sample for sample in samples if stored[sample.id] is None]
         count = len(done)
@@ -135,41 +206,12 @@ class _Question:
 
             made = self._compute(method, group, images, sizes, trust, report, cancel)
             for sample, one in zip(group, made, strict=True):
-                self._keep(method, sample, one)
+                self.store.put(method, sample, one)
             done += made
             count += len(group)
             self.computed += len(group)
             on_progress(Progress(count, len(samples), method.NAME))
         return done
-
-    def build(self, samples: Sequence[Sample]) -> Target:
-        """The target for these samples."""
-        classifier = self.classifier
-        if self.kind == "prediction" and not self.rest:
-            return ClassTarget(classifier)
-        if self.kind == "label" and not self.rest:
-            return ClassTarget(classifier, _labels(classifier, samples))
-        if self.kind == "class":
-            return ClassTarget(classifier, class_index(classifier, self.rest))
-        if self.kind == "contrast":
-            first, bar, second = self.rest.partition("|")
-            if bar:
-                return ContrastTarget(
-                    classifier, class_index(classifier, first), class_index(classifier, second)
-                )
-            raise InputError(f"the contrast {self.rest!r} names one class; write 'contrast:<class>|<class>'")
-        if self.kind == "signal":
-            signal = SIGNALS[self.rest]()
-            needs = "label" in signal.NEEDS and not (
-                signal.LABEL_OPTIONAL and any(sample.label is None for sample in samples)
-            )
-            return SignalTarget(
-                classifier, signal, self.reference, _labels(classifier, samples) if needs else None
-            )
-        raise InputError(
-            f"there is no target {self.target!r}; use prediction, label, class:<name>, contrast:<name>|<name> or "
-            "signal:<name>"
-        )
 
     def _compute(
         self,
@@ -181,7 +223,7 @@ class _Question:
         on_progress: ProgressFn,
         cancel: CancelToken,
     ) -> list[Explanation]:
-        target = self.build(samples)
+        target = self.question.build(samples)
         background = self._background(images) if method.NAME == "gradient_shap" else None
         maps = heatmaps(
             method,
@@ -192,11 +234,11 @@ class _Question:
             on_progress=on_progress,
             cancel=cancel,
         )
-        checks: list[Trust | None] = [None] * len(maps)
+        checks: list[Evidence | None] = [None] * len(maps)
         if trust:
             heat = torch.from_numpy(np.stack([one.values for one in maps]))
-            checks = list(sanity(method, target, images, heat, background=background, cancel=cancel))
-        return [_explanation(one, check, size) for one, check, size in zip(maps, checks, sizes, strict=True)]
+            checks = list(examine(method, target, images, heat, background=background, cancel=cancel))
+        return [explanation(one, check, size) for one, check, size in zip(maps, checks, sizes, strict=True)]
 
     def _groups(self, samples: Sequence[Sample]) -> list[tuple[list[Sample], Images, list[tuple[int, int]]]]:
         """Samples whose pictures have one size, the pictures, and the sizes that they have in the store."""
@@ -211,7 +253,7 @@ class _Question:
         return [(some, torch.stack(images), sizes) for some, images, sizes in groups.values()]
 
     def _small(self, image: torch.Tensor) -> torch.Tensor:
-        preprocess: Preprocess = self.classifier.preprocess
+        preprocess: Preprocess = self.question.classifier.preprocess
         if preprocess.resize == "none":
             return image
         height, width = image.shape[1:]
@@ -227,61 +269,52 @@ class _Question:
         if not ids:
             return None
         size = (int(images.shape[2]), int(images.shape[3]))
-        pictures = [to_tensor(self.ws.image(sample))[None] for sample in ids]
+        absent = self.ws.without_picture(ids)
+        pictures = [to_tensor(self.ws.image(sample))[None] for sample in ids if sample not in absent]
         return torch.cat([F.interpolate(p, size=size, mode="bilinear", antialias=True) for p in pictures])
 
-    def _key(self, method: Attribution, sample: Sample) -> str:
-        question = {
-            "version": _VERSION,
-            "image": sample.image_hash,
-            "label": sample.label,
-            "method": [method.NAME, method.to_dict()],
-            "target": [self.target, list(self.classifier.labels), self.stamp],
-        }
-        text = json.dumps(question, sort_keys=True).encode()
-        return f"heat-{self.classifier.hash}-{content_hash(text)}"
 
-    def _stored(self, method: Attribution, sample: Sample, trust: bool) -> Explanation | None:
-        key = self._key(method, sample)
-        values = self.ws.array(key)
-        try:
-            card = json.loads((self.ws.path / "arrays" / f"{key}.json").read_text(encoding="utf-8"))
-            checks = Trust(**card["trust"]) if card["trust"] is not None else None
-        except (OSError, ValueError, KeyError, TypeError):  # not there, or half of it: computed again
-            return None
-        if values is None or (trust and checks is None):
-            return None
-        return Explanation(
-            sample.id, method.NAME, card["target"], values, card["signed"], tuple(card["notes"]), checks
-        )
-
-    def _keep(self, method: Attribution, sample: Sample, one: Explanation) -> None:
-        key = self._key(method, sample)
-        self.ws.put_array(key, one.values)
-        card = {
-            "target": one.target,
-            "signed": one.signed,
-            "notes": list(one.notes),
-            "trust": None if one.trust is None else dataclasses.asdict(one.trust),
-        }
-        self.ws.blobs.write(self.ws.path / "arrays" / f"{key}.json", json.dumps(card).encode())
+def _plugins(
+    methods: Sequence[str], settings: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Attribution]:
+    given = settings or {}
+    return [ATTRIBUTIONS[name].from_dict(dict(given.get(name, {}))) for name in dict.fromkeys(methods)]
 
 
-def _explanation(heat: Heatmap, check: Trust | None, size: tuple[int, int]) -> Explanation:
-    values = heat.values
-    if values.shape != size:
-        enlarged = F.interpolate(torch.from_numpy(values)[None, None], size=size, mode="bilinear")
-        values = enlarged[0, 0].numpy()
-    notes = heat.notes if check is None else (*heat.notes, f"Checked: {check.verdict}.")
-    return Explanation(heat.sample_id, heat.method, heat.target, values, heat.signed, notes, check)
+def _samples(ws: Workspace, ids: Sequence[str], plugins: Sequence[Attribution]) -> list[Sample]:
+    if not ids or not plugins:
+        raise InputError("choose at least one sample and one method")
+    return ws.samples(ids)
 
 
-def _labels(classifier: Classifier, samples: Sequence[Sample]) -> list[int]:
-    found = []
-    for sample in samples:
-        if sample.label is None or not 0 <= sample.label < classifier.num_classes:
-            raise InputError(
-                f"sample {sample.id} has no class that the classifier knows; explain the prediction or another signal"
-            )
-        found.append(sample.label)
-    return found
+def _part_of(on_progress: ProgressFn, number: int, parts: int) -> ProgressFn:
+    """Progress of one method as progress of the whole."""
+
+    def report(p: Progress) -> None:
+        on_progress(Progress(number * p.total + p.done, parts * p.total, p.message))
+
+    return report
+
+
+def _lost(ws: Workspace, ids: Sequence[str]) -> dict[str, Refusal]:
+    """Of what cannot be explained because it was deleted underneath, the reason."""
+    if not ids:
+        raise InputError("choose at least one sample and one method")
+    there = [sample.id for sample in ws.there(ids)]
+    absent = ws.without_picture(there)
+    reasons = {id: "This sample was deleted from the workspace." for id in ids if id not in set(there)}
+    reasons |= {id: "The picture of this sample is no longer on the disk." for id in there if id in absent}
+    return {id: {"reason": reason, "offer": {}} for id, reason in reasons.items()}
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def _instead(refused: str, shown: Sequence[str]) -> dict[str, str]:
+    """Another method that is not shown yet and needs less: no gradient, or no look inside the network."""
+    order: tuple[str, ...] = ("occlusion", "integrated_gradients", "grad_cam", "saliency")
+    if refused == "grad_cam":
+        order = ("integrated_gradients", "occlusion", "saliency")
+    return next(({"method": name} for name in order if name != refused and name not in shown), {})

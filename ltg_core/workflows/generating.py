@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ltg_core.data.records import Filter, Run
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError, ModelError
 from ltg_core.generators.base import Generator
+from ltg_core.generators.memory import fit_before
 from ltg_core.guidance.settings import Guidance
 from ltg_core.guidance.validity import ValiditySettings
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
@@ -17,7 +19,9 @@ from ltg_core.models.classifier import Classifier
 from ltg_core.signals.reference import Reference
 from ltg_core.workflows.recording import recorded
 from ltg_core.workflows.setup import generator_at, reference, reference_path, stored_classifier
-from ltg_core.workflows.units import UNIT, Units
+from ltg_core.workflows.units import OWN_META, UNIT, Units
+
+log = logging.getLogger(__name__)
 
 _MAX_IMAGES = 100_000
 
@@ -33,7 +37,11 @@ def generate(
     guidance: Guidance,
     negative: str = "",
     sources: Sequence[str] | None = None,
+    like: Sequence[str] | None = None,
     preset: str = "",
+    weights: Sequence[float] | None = None,
+    aim: Mapping[str, Any] | None = None,
+    unit: int = UNIT,
     validity: ValiditySettings | None = None,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
@@ -52,7 +60,13 @@ def generate(
             stored.
         negative: What no image should show.
         sources: Ids of real samples to start from, one an image.
+        like: Ids of real samples to resemble, one an image; the generator needs an image adapter for it.
         preset: Name of the preset that the settings came from, for the record.
+        weights: Strength of the climb of each image, where it is not that of the settings. Images of one seed,
+            prompt and class then share their search and their control (see ``sweep``).
+        aim: Metadata values that the images are meant to show, such as ``{"condition": "night"}``; each image
+            carries them as its own metadata.
+        unit: Images that are made and committed together, 1 to 8.
         validity: When an image is believed.
         on_progress: Told at every denoising step; ``preview`` is uint8 (n, H, W, 3).
         cancel: Checked at every denoising step; finished units are kept.
@@ -67,6 +81,9 @@ def generate(
         Cancelled: On request.
         WorkspaceError: The disk is full; finished units are kept.
     """
+    said = fit_before(generator, guidance.climb if guidance.climbs else "none")
+    if said:
+        log.warning("%s", said)
     settings: dict[str, Any] = {
         "prompts": list(prompts),
         "labels": [int(label) for label in labels],
@@ -77,11 +94,24 @@ def generate(
         "preset": preset,
         "guidance": guidance.to_dict(),
         "validity": (validity or ValiditySettings()).to_dict(),
-        "unit": UNIT,
+        "weights": None if weights is None else [float(weight) for weight in weights],
+        "aim": dict(aim or {}),
+        "unit": unit,
         "generator": str(getattr(generator, "folder", generator.name)),
+        "chunk": generator.chunk,
     }
+    if like is not None:
+        settings["like"] = list(like)
+    if generator.options.to_dict():
+        settings["generator_options"] = generator.options.to_dict()
     _check(ws, classifier, settings)
-    ref = _need_reference(ws, classifier)
+    ref = need_reference(ws, classifier)
+    if generator.language != "text":
+        generator.condition(
+            settings["prompts"], negative
+        )  # an unknown class is an error now, not after minutes
+    if like is not None and generator.likeness is None:
+        raise InputError(f"{generator.name} has no image adapter, so its images cannot resemble real ones")
     hashes = {
         "classifier": classifier.hash,
         "generator": generator.hash,
@@ -113,8 +143,10 @@ def resume_generate(
     record = ws.get_state("classifier") or {}
     labels = record.get("labels") if record.get("hash") == run.hashes["classifier"] else None
     classifier = stored_classifier(ws, run.hashes["classifier"], labels=labels, device=device)
-    generator = generator_at(run.settings["generator"], device=device)
-    ref = _need_reference(ws, classifier)
+    generator = generator_at(
+        run.settings["generator"], options=run.settings.get("generator_options"), device=device
+    )
+    ref = need_reference(ws, classifier)
     now = {"generator": generator.hash, "reference": _file_hash(ws, classifier)}
     changed = [role for role, hash in now.items() if hash != run.hashes[role]]
     if changed:
@@ -133,14 +165,15 @@ def triplets(ws: Workspace, run_id: str) -> list[dict[str, Any]]:
     Returns:
         One record an image: ids ``guided``, ``control`` and ``source`` (None where there is none);
         ``belief``, ``reason``, ``percentile`` and ``percentile_control`` (audit heads, held-out real data),
-        ``label``, ``prompt``, ``seed``.
+        ``weight`` of the climb, ``label``, ``prompt``, ``seed``.
     """
     ids = ws.query(Filter(origin=run_id, meta={"role": "guided"}))
-    found = sorted(ws.samples(ids), key=lambda sample: int(sample.meta["index"]))
+    found = sorted(ws.there(ids), key=lambda sample: int(sample.meta["index"]))
     return [
         {
             "guided": sample.id,
             "control": sample.meta.get("control"),
+            "weight": sample.meta.get("weight"),
             "source": sample.meta.get("source"),
             "belief": sample.belief,
             "reason": sample.belief_reason,
@@ -156,9 +189,14 @@ def triplets(ws: Workspace, run_id: str) -> list[dict[str, Any]]:
 
 def _check(ws: Workspace, classifier: Classifier, settings: dict[str, Any]) -> None:
     sizes = {name: len(settings[name]) for name in ("prompts", "labels", "seeds")}
+    if settings.get("like") is not None:
+        sizes["like"] = len(settings["like"])
+        ws.samples(settings["like"])
     if settings["sources"] is not None:
         sizes["sources"] = len(settings["sources"])
         ws.samples(settings["sources"])  # an unknown one is an error now, not after minutes
+    if settings["weights"] is not None:
+        sizes["weights"] = len(settings["weights"])
     if len(set(sizes.values())) != 1:
         given = ", ".join(f"{number} {name}" for name, number in sizes.items())
         raise InputError(f"{given}; give one of each for every image")
@@ -170,11 +208,22 @@ def _check(ws: Workspace, classifier: Classifier, settings: dict[str, Any]) -> N
         raise InputError(
             f"class {wrong[0]} does not exist; the classifier has classes 0 to {classifier.num_classes - 1}"
         )
+    if taken := sorted(OWN_META & set(settings["aim"])):
+        raise InputError(
+            f"{taken} are names of what is recorded of every image; give the metadata other names"
+        )
+    if not 1 <= settings["unit"] <= UNIT:
+        raise InputError(f"{settings['unit']} images a unit; give 1 to {UNIT}")
     if any(not 0 <= seed < 2**63 for seed in settings["seeds"]):
         raise InputError("seeds are whole numbers from 0 to 2^63 - 1")
 
 
-def _need_reference(ws: Workspace, classifier: Classifier) -> Reference:
+def need_reference(ws: Workspace, classifier: Classifier) -> Reference:
+    """What was fitted on real data of this classifier.
+
+    Raises:
+        InputError: Nothing was yet; says what to do.
+    """
     found = reference(ws, classifier)
     if found is None:
         raise InputError(

@@ -66,7 +66,7 @@ def fit_head(
     record = {"head": settings.to_dict(), "reference": options.to_dict()}
     with recorded(ws, "fit-head", record, seed=seed, hashes={"classifier": classifier.hash}) as recording:
         started = time.monotonic()
-        fitting, held, where = _division(ws, classifier)
+        fitting, held, where = division(ws, classifier)
         compute_outputs(ws, classifier, [*fitting, *held], on_progress=on_progress, cancel=token)
         store = FeatureStore(ws, classifier)
         fitting, held = _scored(store, fitting), _scored(store, held)
@@ -103,7 +103,7 @@ def fit_head(
     return recording.run
 
 
-def _division(ws: Workspace, classifier: Classifier) -> tuple[list[str], list[str], dict[str, str]]:
+def division(ws: Workspace, classifier: Classifier) -> tuple[list[str], list[str], dict[str, str]]:
     """Ids to fit on, ids to hold out, and in words where they come from."""
     by_role: dict[str, list[str]] = {"train": [], "val": [], "": []}
     for name in ["", *ws.splits()]:

@@ -17,7 +17,9 @@ from ltg_core.data.sources import closing
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import DatasetError, InputError
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
+from ltg_core.models.imagenet import wordnet_aliases
 from ltg_core.workflows.recording import recorded
+from ltg_core.workflows.relabelling import apply_map
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,8 @@ def import_data(
     holdout: float | Sequence[float] | None = None,
     group: str = "",
     seed: int = 0,
+    strict: bool = True,
+    online: bool = False,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> ImportReport:
@@ -52,6 +56,9 @@ def import_data(
             splits, or none but "train"; evenly over the classes. Importing again divides nothing anew.
         group: Metadata column whose values are not divided by ``holdout`` (the frames of one film, say).
         seed: Of the hold-out.
+        strict: Refuse data of which no class is the classifier's; else its samples are kept without labels until
+            ``map_labels`` says what the names mean.
+        online: Whether ``hf:owner/name`` may be fetched from the network.
         on_progress: Told about every few images.
         cancel: Checked at every image; what was imported until then stays.
 
@@ -60,17 +67,26 @@ def import_data(
             told which is meant; nothing is imported then.
         InputError: No sensible hold-out, or no such column.
     """
-    place = Path(path).expanduser()
+    place = path if str(path).startswith("hf:") else Path(path).expanduser()
     shares = _shares(holdout, split, group)
-    labels, adopt = _labels_for(ws, place)
+    labels, adopt = _labels_for(ws, place, strict=strict, online=online)
     if group:
-        with closing(open_source(place)) as source:
-            check_group(group, source.columns(), place.name)
+        with closing(open_source(place, online=online)) as source:
+            check_group(group, source.columns(), Path(place).name)
     report = import_dataset(
-        ws, path, split=split, label_names=labels, limit=limit, on_progress=on_progress, cancel=cancel
+        ws,
+        path,
+        split=split,
+        label_names=labels,
+        aliases=_aliases(labels),
+        limit=limit,
+        online=online,
+        on_progress=on_progress,
+        cancel=cancel,
     )
     if adopt:
         _rename_classes(ws, report.labels)
+    apply_map(ws)
     if report.read_as:
         ws.put_state("read_as", {**ws.get_state("read_as", {}), **report.read_as})
     if report.unknown_labels:
@@ -86,6 +102,13 @@ def import_data(
         splits={name: count for name, count in splits.items() if count},
         held_out=_held_text(ws, held, group),
     )
+
+
+def _aliases(labels: Sequence[str] | None) -> dict[str, str]:
+    """Folder names as ImageNet has them (n01440764), where the classifier's classes are ImageNet's or some of them."""
+    aliases = wordnet_aliases(1000)
+    known = set(labels or ())
+    return {wnid: name for wnid, name in aliases.items() if name in known}
 
 
 def unnamed(labels: Sequence[str]) -> bool:
@@ -111,6 +134,14 @@ def label_mapping(ws: Workspace) -> dict[str, Any]:
     unknown = {row[0]: row[2] for row in rows if row[1] is None or row[1] >= len(labels)}
     absent = [label for label in labels if label not in matched]
     text = f"{len(matched)} of the classifier's {len(labels)} classes have images"
+    kept = record.get("restricted_from") if record else None
+    if kept:
+        text += f"; predictions are restricted to these {len(labels)} of its {kept:,} outputs"
+    elif absent and matched:
+        text += (
+            f"; the other {len(absent):,} can still be predicted "
+            "(use --restrict data leaves them out of all predictions)"
+        )
     if unknown:
         text += (
             f"; {sum(unknown.values()):,} images have classes that the classifier does not know "
@@ -120,7 +151,9 @@ def label_mapping(ws: Workspace) -> dict[str, Any]:
     return {"matched": matched, "unknown": unknown, "absent": absent, "read_as": read_as, "text": text + "."}
 
 
-def _labels_for(ws: Workspace, path: Path) -> tuple[list[str] | None, bool]:
+def _labels_for(
+    ws: Workspace, place: str | Path, *, strict: bool, online: bool
+) -> tuple[list[str] | None, bool]:
     """The names to import with (None: the data's own), and whether the classifier takes over the data's
     names.
     """
@@ -128,7 +161,8 @@ def _labels_for(ws: Workspace, path: Path) -> tuple[list[str] | None, bool]:
     if record is None:
         return None, False
     labels = list(record["labels"])
-    with closing(open_source(path)) as source:
+    path = Path(place)
+    with closing(open_source(place, online=online)) as source:
         keys = source.keys()
         names = class_names(keys, None, [], source.declared)
     found = {key.class_name for key in keys if key.class_name is not None}
@@ -136,13 +170,15 @@ def _labels_for(ws: Workspace, path: Path) -> tuple[list[str] | None, bool]:
         return labels, False
     numbered = any(key.label is not None for key in keys)
     if not unnamed(labels):
+        aliases = _aliases(labels)
+        found = {aliases.get(name, name) for name in found}
         read_as = checked_match(found, labels, path.name)
         usable = (
             found & set(labels)
             or read_as
             or (not found and any(_below(key.label, len(labels)) for key in keys))
         )
-        if not usable:
+        if not usable and strict:
             raise DatasetError(
                 f"no class of '{path.name}' is one of the classifier's. The data has {shown(sorted(found) or names)}; "
                 f"the classifier has {shown(labels)}. Rename the classes of the data, or choose the classifier again "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
+from ltg_core.data.records import REAL, Filter
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
 from ltg_core.generators.base import Generator
@@ -55,7 +57,7 @@ def plan_classes(
         class_index(classifier, name) for name in classes or classifier.labels for _ in range(per_class)
     ]
     return Plan(
-        prompts=[_prompt(classifier, generator, label, prompt) for label in labels],
+        prompts=[prompt_of_class(classifier, generator, label, prompt) for label in labels],
         labels=labels,
         seeds=list(range(seed, seed + len(labels))),
     )
@@ -86,11 +88,40 @@ def plan_sources(
                 f"sample {sample.id} has no class that the classifier knows; say which class to turn it into"
             )
         for _ in range(per_source):
-            plan.prompts.append(_prompt(classifier, generator, label, prompt))
+            plan.prompts.append(prompt_of_class(classifier, generator, label, prompt))
             plan.labels.append(label)
             plan.seeds.append(seed + len(plan.seeds))
             plan.sources.append(sample.id)
     return plan
+
+
+def plan_likeness(
+    ws: Workspace, classifier: Classifier, plan: Plan, *, split: str = "train", seed: int = 0
+) -> list[str]:
+    """A random real sample of its class for each image of a plan, to be resembled.
+
+    Args:
+        ws: The workspace.
+        classifier: Knows the classes.
+        plan: What is to be made.
+        split: Of the real samples.
+        seed: Of the choice.
+
+    Raises:
+        InputError: A class without real samples in that split.
+    """
+    known: dict[int, list[str]] = {}
+    chosen = []
+    for number, label in enumerate(plan.labels):
+        if label not in known:
+            known[label] = ws.query(Filter(origin=REAL, split=split, label=label))
+        if not known[label]:
+            raise InputError(
+                f"there is no real sample of {classifier.labels[label]!r} in the split {split!r} to resemble"
+            )
+        draw = hashlib.sha256(f"{seed}/{number}/{label}".encode()).digest()
+        chosen.append(known[label][int.from_bytes(draw[:7], "big") % len(known[label])])
+    return chosen
 
 
 def class_index(classifier: Classifier, name: str | int) -> int:
@@ -110,6 +141,7 @@ def class_index(classifier: Classifier, name: str | int) -> int:
     raise InputError(f"the classifier has no class {text!r}; it has {', '.join(classifier.labels[:20])}")
 
 
-def _prompt(classifier: Classifier, generator: Generator, label: int, prompt: str) -> str:
+def prompt_of_class(classifier: Classifier, generator: Generator, label: int, prompt: str) -> str:
+    """The text for a class: the given one, ``{label}`` filled in, or the generator's own words."""
     name = classifier.labels[label]
     return prompt.replace("{label}", name) if prompt.strip() else prompt_for(generator, name)

@@ -6,71 +6,141 @@ import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from ltg_core.data.classes import read_as_text
+from ltg_core.data.classes import checked_match, read_as_text
 from ltg_core.data.database import explained
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError, ModelError
 from ltg_core.generators.base import Generator
+from ltg_core.generators.hub import cached, is_name
 from ltg_core.generators.judge import prompt_of
+from ltg_core.generators.options import GeneratorOptions
 from ltg_core.models.classifier import Classifier
-from ltg_core.models.loaders import load_classifier, save_classifier
+from ltg_core.models.loaders import (
+    FACTORY,
+    classifier_from_factory,
+    load_classifier,
+    read_card,
+    save_classifier,
+)
 from ltg_core.models.preprocess import Preprocess
 from ltg_core.signals.reference import Reference
 from ltg_core.workflows.importing import label_mapping, unnamed
+from ltg_core.workflows.relabelling import apply_map
 
 log = logging.getLogger(__name__)
 
 
 def use_classifier(
     ws: Workspace,
-    source: str | Path | Classifier,
+    source: str | Path | Classifier | None,
     *,
     arch: str | None = None,
     labels: Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
     name: str | None = None,
+    key: str | None = None,
+    factory: str | None = None,
+    programs: bool = False,
+    restrict: Sequence[str] | None = None,
     device: str = "cpu",
 ) -> Classifier:
     """Make a classifier the active one; its weights are copied into the workspace as safetensors with a card.
 
     Args:
         ws: The workspace.
-        source: A weight file, or a classifier that is loaded already.
+        source: A weight file, a model folder, or a classifier that is loaded already; None where ``factory`` gives
+            the weights too.
         arch: As in ``load_classifier``.
         labels: Class names in the order of the outputs. Without any, and without a card, the names that the
             workspace's data has are taken where their number is right.
         preprocess: From images in [0, 1] to the network's input.
         name: For people.
+        key: Which entry of a wrapped checkpoint holds the weights.
+        factory: ``"package.module:function"`` that builds the network. It is called now and whenever this workspace's
+            classifier is loaded: only the operator of the machine may name it, never a page.
+        programs: As in ``load_classifier``: the operator's decision, never a page's.
+        restrict: Classes that may be predicted, the others are as if they did not exist; ``["data"]`` for those that
+            the workspace's images have.
         device: Where it will run.
 
     Raises:
         ModelError: It cannot be loaded; the message says why.
+        InputError: There is nothing to restrict to.
     """
+    if factory is not None:
+        arch = FACTORY + factory
     if isinstance(source, Classifier):
         classifier = source
-    else:
-        known = ws.label_names()
-        classifier = load_classifier(
-            source, arch=arch, labels=labels, preprocess=preprocess, device=device, name=name
+    elif source is None:
+        if factory is None:
+            raise InputError("name a weight file, a model folder or a factory")
+        classifier = classifier_from_factory(
+            factory, labels=labels, preprocess=preprocess, device=device, name=name
         )
-        if labels is None and unnamed(classifier.labels) and len(known) == classifier.num_classes:
-            classifier.labels = tuple(known)
+    else:
+        classifier = load_classifier(
+            source,
+            arch=arch,
+            labels=labels,
+            preprocess=preprocess,
+            device=device,
+            name=name,
+            key=key,
+            factories=[factory] if factory else (),
+            programs=programs,
+        )
+    known = ws.label_names()
+    if (
+        not isinstance(source, Classifier)
+        and labels is None
+        and unnamed(classifier.labels)
+        and len(known) == classifier.num_classes
+    ):
+        classifier.labels = tuple(known)
+    if restrict is not None:
+        classifier = classifier.restricted(_restriction(ws, classifier, restrict))
+    if factory is not None:
+        ws.put_state("factories", sorted({*ws.get_state("factories", []), factory}))
     file = Path("models") / classifier.hash / "classifier.safetensors"
     with explained(ws.path):
-        save_classifier(classifier, ws.path / file, {"source": _source_name(source)})
-    record = {"hash": classifier.hash, "file": file.as_posix(), "name": classifier.name}
+        card = {"source": _source_name(source), **_card_so_far(ws.path / file)}
+        save_classifier(classifier, ws.path / file, card)
+    record: dict[str, Any] = {"hash": classifier.hash, "file": file.as_posix(), "name": classifier.name}
+    if classifier.units.keep is not None:
+        record["restricted_from"] = classifier.units.count
     ws.put_state("classifier", {**record, "labels": list(classifier.labels)})
     if not unnamed(classifier.labels):
         if len(set(classifier.labels)) == len(classifier.labels):
             read_as = ws.set_label_names(classifier.labels)
             ws.put_state("read_as", read_as)
+            apply_map(ws)
             if read_as:
                 log.warning("%s", read_as_text(read_as))
         mapping = label_mapping(ws)
         if mapping["unknown"]:
             log.warning("%s", mapping["text"])
     return classifier
+
+
+def _restriction(ws: Workspace, classifier: Classifier, given: Sequence[str]) -> list[str]:
+    """Class names to keep, in the classifier's order."""
+    if list(given) != ["data"]:
+        return list(given)
+    rows = ws.database.rows(
+        "SELECT DISTINCT label_name FROM samples WHERE origin = 'real' AND label_name IS NOT NULL"
+    )
+    found = {row[0] for row in rows}
+    read_as = checked_match(found, classifier.labels, "the workspace")
+    meant = found | set(read_as.values())
+    kept = [label for label in classifier.labels if label in meant]
+    if len(kept) < 2:
+        raise InputError(
+            f"the images of this workspace have {len(kept)} of the classifier's classes; import images first, or name "
+            "the classes to restrict it to"
+        )
+    return kept
 
 
 def active_classifier(ws: Workspace, *, device: str = "cpu") -> Classifier:
@@ -102,7 +172,8 @@ def stored_classifier(
             f"the workspace names the classifier {model_hash}, but its file models/{model_hash}/{path.name} has "
             "vanished; choose the classifier again"
         )
-    classifier = _load_classifier(str(path), path.stat().st_mtime_ns, tuple(labels or ()), device)
+    factories = tuple(ws.get_state("factories", []))
+    classifier = _load_classifier(str(path), path.stat().st_mtime_ns, tuple(labels or ()), device, factories)
     if classifier.hash != model_hash:
         raise ModelError(
             f"the file models/{model_hash}/{path.name} holds another classifier ({classifier.hash}); choose it again"
@@ -110,15 +181,33 @@ def stored_classifier(
     return classifier
 
 
-def use_generator(ws: Workspace, folder: str | Path, *, device: str = "cpu") -> Generator:
+def use_generator(
+    ws: Workspace,
+    folder: str | Path,
+    *,
+    options: GeneratorOptions | None = None,
+    device: str = "cpu",
+) -> Generator:
     """Make a generator the active one. It stays where it is; the workspace remembers the place.
+
+    Args:
+        ws: The workspace.
+        folder: A directory in diffusers' layout, or the name of a model that was fetched before.
+        options: What is loaded onto it, and how it is run; remembered too.
+        device: Where it will run.
 
     Raises:
         ModelError: It cannot be loaded.
+        InputError: A name that is not on this machine.
+        UnsupportedError: A family that is not supported.
     """
-    path = Path(folder).expanduser().resolve()
-    generator = _load_at(path, device)
-    ws.put_state("generator", {"path": str(path), "hash": generator.hash, "name": generator.name})
+    path = cached(str(folder)) if is_name(str(folder)) else Path(folder).expanduser().resolve()
+    options = (options or GeneratorOptions()).resolved()
+    generator = _load_at(path, device, options)
+    record = {"path": str(path), "hash": generator.hash, "name": generator.name}
+    record["language"] = generator.language
+    extras = {"options": options.to_dict(), "suggested": dict(generator.suggested)}
+    ws.put_state("generator", record | {name: value for name, value in extras.items() if value})
     return generator
 
 
@@ -134,11 +223,30 @@ def active_generator(ws: Workspace, *, device: str = "cpu") -> Generator:
             "no generator yet: choose one with 'use --generator FOLDER', train one with 'fit-generator', or load the "
             "demo with 'demo load'"
         )
-    return generator_at(record["path"], device=device)
+    return generator_at(record["path"], options=record.get("options"), device=device)
 
 
-def generator_at(folder: str | Path, *, device: str = "cpu") -> Generator:
+def generator_options(ws: Workspace) -> dict[str, Any]:
+    """What is loaded onto the active generator, as plain values; empty where nothing is."""
+    return dict((ws.get_state("generator") or {}).get("options") or {})
+
+
+def suggested_settings(ws: Workspace) -> dict[str, Any]:
+    """Settings of guidance that the active generator needs to work at all, by name, such as few steps and its own
+    scale; empty for most. Nothing is loaded.
+    """
+    return dict((ws.get_state("generator") or {}).get("suggested") or {})
+
+
+def generator_at(
+    folder: str | Path, *, options: dict[str, Any] | None = None, device: str = "cpu"
+) -> Generator:
     """The generator in a folder that a workspace remembers; loaded once a process.
+
+    Args:
+        folder: The directory.
+        options: Plain values of `GeneratorOptions`.
+        device: Where it will run.
 
     Raises:
         InputError: The folder is gone.
@@ -146,14 +254,25 @@ def generator_at(folder: str | Path, *, device: str = "cpu") -> Generator:
     path = Path(folder)
     if not (path / "model_index.json").is_file():
         raise InputError(f"the generator's folder '{path}' has vanished; choose the generator again")
-    return _load_at(path, device)
+    return _load_at(path, device, GeneratorOptions.from_dict(options))
 
 
 def prompt_for(generator: Generator, label: str) -> str:
-    """How this generator's captions describe a class, from its card; "a photo of a <label>" where it says
-    nothing.
+    """How this generator is asked for a class: in the words of its captions, from its card ("a photo of a <label>"
+    where it says nothing), by the class's name alone, or not at all where it is unconditional.
     """
-    folder = getattr(generator, "folder", None)
+    return _prompt_at(getattr(generator, "folder", None), label, generator.language)
+
+
+def plain_prompt(ws: Workspace, label: str) -> str:
+    """The same for the active generator, from its card alone: nothing is loaded."""
+    record = ws.get_state("generator") or {}
+    return _prompt_at(record.get("path"), label, record.get("language", "text"))
+
+
+def _prompt_at(folder: str | Path | None, label: str, language: str) -> str:
+    if language != "text":
+        return label if language == "classes" else ""
     template = prompt_of(folder) if folder is not None else "a photo of a {label}"
     return template.replace("{label}", label)
 
@@ -182,31 +301,41 @@ def reference(ws: Workspace, classifier: Classifier) -> Reference | None:
     return found if classifier.device.type == "cpu" else found.to(classifier.device)
 
 
-def _source_name(source: str | Path | Classifier) -> str:
-    return source.name if isinstance(source, Classifier) else Path(source).name
+def _card_so_far(file: Path) -> dict[str, Any]:
+    """What is on a card already: how a retrained classifier came to be stays there."""
+    try:
+        return read_card(file)
+    except ModelError:
+        return {}
 
 
-def _load_at(path: Path, device: str) -> Generator:
+def _source_name(source: str | Path | Classifier | None) -> str:
+    return source.name if isinstance(source, Classifier) else "" if source is None else Path(source).name
+
+
+def _load_at(path: Path, device: str, options: GeneratorOptions) -> Generator:
     index = path / "model_index.json"
     stamp = index.stat().st_mtime_ns if index.is_file() else 0
-    return _load_generator(str(path), stamp, device)
+    return _load_generator(str(path), stamp, device, options)
 
 
 # One copy of each model a process, whoever asks: keyed by file and time of change, so a replaced file is read
 # again.
 @functools.lru_cache(maxsize=4)
-def _load_classifier(path: str, stamp: int, labels: tuple[str, ...], device: str) -> Classifier:
-    classifier = load_classifier(path, device=device)
+def _load_classifier(
+    path: str, stamp: int, labels: tuple[str, ...], device: str, factories: tuple[str, ...]
+) -> Classifier:
+    classifier = load_classifier(path, device=device, factories=factories)
     if labels and len(labels) == classifier.num_classes:
         classifier.labels = labels
     return classifier
 
 
 @functools.lru_cache(maxsize=2)
-def _load_generator(path: str, stamp: int, device: str) -> Generator:
+def _load_generator(path: str, stamp: int, device: str, options: GeneratorOptions) -> Generator:
     from ltg_core.generators.loading import load_generator
 
-    return load_generator(path, device=device)
+    return load_generator(path, device=device, options=options)
 
 
 @functools.lru_cache(maxsize=4)

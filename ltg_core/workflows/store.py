@@ -90,6 +90,24 @@ class FeatureStore:
         logits = self._widths[0] if self._widths else 0
         return np.ascontiguousarray(self._rows(ids, slice(logits, logits + sum(self._widths[1:2]))))
 
+    @property
+    def stamp(self) -> str:
+        """Changes with what is stored."""
+        self._load()
+        return content_hash("\n".join(self._names).encode())[:16]
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Ids (n,) bytes and features (n, D) of everything that is stored, chunk by chunk, each sample once."""
+        self._load()
+        first, width = (self._widths or [0])[0], sum(self._widths[1:2])
+        for number, name in enumerate(self._names):
+            here = np.flatnonzero(self._chunk == number)
+            stored = self.ws.array(self._key("outputs", name), mmap=True)
+            if len(here) and stored is not None:
+                rows = self._row[here]
+                order = np.argsort(rows)
+                yield self._ids[here[order]], stored[rows[order], first : first + width]
+
     def batches(self, ids: Sequence[str], size: int = 4096) -> Iterator[tuple[list[str], Outputs]]:
         """Ids and outputs in parts, for work on more samples than memory holds."""
         for start in range(0, len(ids), size):

@@ -4,6 +4,7 @@ time.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
@@ -18,7 +19,7 @@ from ltg_core.data.workspace import Workspace
 from ltg_core.generators.base import Generator
 from ltg_core.generators.judge import Judge, find_judge
 from ltg_core.guidance.engine import GenerateRequest, GenerateResult, Target, generate_images
-from ltg_core.guidance.settings import Guidance
+from ltg_core.guidance.settings import STAGES, Guidance
 from ltg_core.guidance.validity import Validity, ValiditySettings, examine
 from ltg_core.jobs import CancelToken, Progress, ProgressFn
 from ltg_core.models.classifier import Classifier
@@ -32,6 +33,26 @@ from ltg_core.workflows.scoring import refresh_scores
 UNIT = 8
 """Images that are made and committed together. The division of a run into units is fixed before it starts."""
 SPLIT = "generated"
+OWN_META = frozenset(
+    (
+        *(
+            "role",
+            "unit",
+            "index",
+            "prompt",
+            "seed",
+            "negative",
+            "preset",
+            "signal",
+            "weight",
+            "judge",
+            "agrees",
+        ),
+        *("distance", "distance_limit", "survival", "neighbours", "source", "control", "candidate"),
+        *("percentile", "percentile_control"),
+    )
+)
+"""Metadata that generated images have; what they are aimed at must have other names."""
 
 
 class Units:
@@ -60,6 +81,7 @@ class Units:
         """Make every unit that is not there."""
         count, size = len(self.settings["seeds"]), int(self.settings["unit"])
         units = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+        self.generator.chunk = self._chunk()
         there = {int(s.meta["index"]) for s in self._made("guided")}
         try:
             for number, rows in enumerate(units):
@@ -72,16 +94,24 @@ class Units:
             self.recording.result |= self._summary()
 
     def _unit(self, number: int, rows: list[int], units: int) -> None:
-        def report(p: Progress) -> None:
-            what = f"{p.message}, {rows[0] + 1} to {rows[-1] + 1} of {len(self.settings['seeds'])}"
-            self.on_progress(Progress(number * p.total + p.done, units * p.total, what, p.preview))
+        which = f"image {rows[0] + 1} to {rows[-1] + 1} of {len(self.settings['seeds'])}"
+        last = Progress(0, 1)
 
+        def report(p: Progress) -> None:
+            nonlocal last
+            last = p
+            done = number * p.total + p.done
+            self.on_progress(Progress(done, units * p.total, f"{p.message}, {which}", p.preview))
+
+        weights = self.settings.get("weights")
         request = GenerateRequest(
             prompts=tuple(self.settings["prompts"][i] for i in rows),
             labels=tuple(self.settings["labels"][i] for i in rows),
             seeds=tuple(self.settings["seeds"][i] for i in rows),
             negative=self.settings["negative"],
-            sources=self._sources(rows),
+            sources=self._pictures("sources", rows),
+            like=self._pictures("like", rows),
+            weights=None if not weights else tuple(float(weights[i]) for i in rows),
         )
         result = generate_images(
             self.generator,
@@ -92,20 +122,33 @@ class Units:
             on_progress=report,
             cancel=self.cancel,
         )
+        report(dataclasses.replace(last, message=STAGES["examined"]))
         controls = self._keep_controls(number, rows, result)
         guided = self._keep_guided(number, rows, result, controls)
-        self._write_trace(number, result)
+        self._write_trace(number, rows, result)
         self._score([*guided, *(c for c in controls if c)])
 
     def _keep_controls(self, number: int, rows: list[int], result: GenerateResult) -> list[str | None]:
         if result.controls is None or not self.paired or result.percentile_control is None:
             return [None] * len(rows)
-        found = self._examine(rows, result.controls)
+        # Images of a sweep share their control: it is kept once.
+        own = [self._key(i) for i in rows]
+        kept = [k for k, key in enumerate(own) if own.index(key) == k]
+        images, indices = result.controls[kept], [rows[k] for k in kept]
+        found = self._examine(indices, images)
         batch = [
-            self._meta(number, i, found[k], "control") | {"percentile": _number(result.percentile_control[k])}
-            for k, i in enumerate(rows)
+            self._meta(number, rows[k], found[place], "control")
+            | {"percentile": _number(result.percentile_control[k])}
+            for place, k in enumerate(kept)
         ]
-        return list(self._add(batch, rows, result.controls, found))
+        ids = dict(zip((own[k] for k in kept), self._add(batch, indices, images, found), strict=True))
+        return [ids[key] for key in own]
+
+    def _key(self, index: int) -> tuple[Any, ...]:
+        """What two images of one control have in common."""
+        if not self.settings.get("weights"):
+            return (index,)
+        return tuple(self.settings[name][index] for name in ("prompts", "labels", "seeds"))
 
     def _keep_guided(
         self, number: int, rows: list[int], result: GenerateResult, controls: Sequence[str | None]
@@ -125,7 +168,11 @@ class Units:
 
     def _meta(self, number: int, index: int, found: Validity, role: str) -> dict[str, Any]:
         """Metadata of one image."""
+        weight = self.guidance.weight if self.guidance.climbs else 0.0
+        if self.settings.get("weights"):
+            weight = float(self.settings["weights"][index])
         meta: dict[str, Any] = {
+            **(self.settings.get("aim") or {}),
             "role": role,
             "unit": number,
             "index": index,
@@ -134,7 +181,7 @@ class Units:
             "negative": self.settings["negative"],
             "preset": self.settings["preset"],
             "signal": self.guidance.signal,
-            "weight": self.guidance.weight if role == "guided" and self.guidance.climbs else 0.0,
+            "weight": weight if role == "guided" else 0.0,
             "judge": _number(found.judge),
             "agrees": found.agrees,
             "distance": _number(found.distance),
@@ -144,6 +191,8 @@ class Units:
         }
         if self.settings["sources"]:
             meta["source"] = self.settings["sources"][index]
+        if self.settings.get("like"):
+            meta["like"] = self.settings["like"][index]
         return {key: value for key, value in meta.items() if value not in (None, "")}
 
     def _add(
@@ -172,28 +221,40 @@ class Units:
         labels = torch.tensor([self.settings["labels"][i] for i in rows])
         return examine(self.generator, self.target, self.guidance.signal, images, labels, self.validity)
 
-    def _sources(self, rows: list[int]) -> Images | None:
-        if not self.settings["sources"]:
+    def _pictures(self, which: str, rows: list[int]) -> Images | None:
+        """Real images that the setting ``which`` names, fitted to the generator's size."""
+        if not self.settings.get(which):
             return None
         side = int(self.generator.image_size)
         fit = Preprocess(side, side, resize="crop", crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
-        pictures = [self.ws.image(self.settings["sources"][i]) for i in rows]
+        pictures = [self.ws.image(self.settings[which][i]) for i in rows]
         return torch.cat([fit(fit.from_pil(picture)[None]) for picture in pictures])
 
     def _score(self, ids: list[str]) -> None:
         compute_outputs(self.ws, self.classifier, ids)
         refresh_scores(self.ws, self.classifier, ids)
 
-    def _write_trace(self, number: int, result: GenerateResult) -> None:
+    def _write_trace(self, number: int, rows: list[int], result: GenerateResult) -> None:
         """Beside the run: what guidance did at every step, and what it cost."""
         record = {
+            "rows": rows,
             "trace": result.trace,
+            "looks": result.looks,
             "calls": result.calls,
             "calls_control": result.calls_control,
             "seconds": round(result.seconds, 3),
+            "chunk": result.chunk,
+            "notes": result.notes,
         }
         path = self.ws.run_folder(self.run.id) / f"unit-{number:04d}.json"
         self.ws.blobs.write(path, json.dumps(record, default=float).encode())
+
+    def _chunk(self) -> int:
+        """Rows of a network call: as in the last finished unit, so that a resumed run goes on as it was stopped."""
+        chunk = int(self.settings.get("chunk", self.generator.chunk))
+        for path in sorted(self.ws.run_folder(self.run.id).glob("unit-*.json")):
+            chunk = int(json.loads(path.read_text(encoding="utf-8")).get("chunk", chunk))
+        return chunk
 
     def _made(self, role: str) -> list[Sample]:
         return self.ws.samples(self.ws.query(Filter(origin=self.run.id, meta={"role": role})))
@@ -202,12 +263,16 @@ class Units:
         """What the whole run came to, earlier attempts included."""
         guided = self._made("guided")
         calls: dict[str, int] = {}
+        calls_control: dict[str, int] = {}
+        notes: list[str] = []
         seconds = 0.0
         for path in sorted(self.ws.run_folder(self.run.id).glob("unit-*.json")):
             record = json.loads(path.read_text(encoding="utf-8"))
             seconds += record["seconds"]
-            for name, number in record["calls"].items():
-                calls[name] = calls.get(name, 0) + number
+            notes += record.get("notes", [])
+            for sums, part in ((calls, "calls"), (calls_control, "calls_control")):
+                for name, number in record[part].items():
+                    sums[name] = sums.get(name, 0) + number
         return {
             "images": len(guided),
             "wanted": len(self.settings["seeds"]),
@@ -216,7 +281,9 @@ class Units:
             "mean_percentile": _mean([sample.meta.get("percentile") for sample in guided]),
             "mean_percentile_control": _mean([sample.meta.get("percentile_control") for sample in guided]),
             "calls": calls,
+            "calls_control": calls_control,
             "seconds": round(seconds, 2),
+            **({"notes": notes} if notes else {}),
         }
 
 

@@ -29,9 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"))  # the same
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _collected() -> Iterator[None]:
-    """What Gradio leaves open is collected here: at the very end of pytest it would count as an error."""
+    """What Gradio leaves open is collected here: in a later test it would count as an error of that one."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -50,6 +50,7 @@ def ctx(_fitted_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     yield context
     for job in context.jobs.all():
         context.jobs.cancel(job.id)
+    context.close()
     context.workspace.close()
 
 

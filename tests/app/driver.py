@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 
@@ -57,6 +58,15 @@ class Driver:
         wanted = [self.ids[target], event]
         found = [d for d in self.config["dependencies"] if wanted in [list(t) for t in d["targets"]]]
         return self.run(found[at], data, **given)
+
+    def follow(self, update: dict[str, Any]) -> dict[str, Any]:
+        """What the page's own script does when a jump has changed the address: ask what it shows."""
+        assert update["address"]["go"]
+        return self.go(update["address"]["set"])
+
+    def go(self, names: dict[str, str], number: int = 2) -> dict[str, Any]:
+        """What an address shows; the first ``number`` is that of a page that has just been opened."""
+        return self.call("address", "go", {"query": "?" + urlencode(names), "number": number})
 
     def run(self, dependency: dict[str, Any], data: Any = None, **given: Any) -> dict[str, Any]:
         """Run one handler through the queue."""

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.server import Guard
+from app.guard import Guard
+from app.settings import Settings
 
 
 @pytest.fixture
@@ -122,5 +123,5 @@ def status_of(headers: list[tuple[bytes, bytes]]) -> tuple[int, int]:
         answers.append(message)
 
     scope = {"type": "http", "method": "POST", "headers": headers}
-    asyncio.run(Guard(application, local=True, max_bytes=25)(scope, receive, send))
+    asyncio.run(Guard(application, given=Settings(), max_bytes=25)(scope, receive, send))
     return answers[0]["status"], sum(read)

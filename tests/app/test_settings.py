@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -21,6 +23,67 @@ def test_without_arguments_the_demo_is_wanted_on_this_machine_alone() -> None:
     settings = parse([])
     assert settings.wants_demo and settings.local
     assert (settings.host, settings.port, settings.workspace) == ("127.0.0.1", 7860, Path("workspace/demo"))
+
+
+def test_a_space_listens_to_all_and_nothing_else_does_without_being_told(monkeypatch: Any) -> None:
+    for name in ("GRADIO_SERVER_NAME", "HOST", "HF_HOME", "SPACE_HOST"):
+        monkeypatch.setenv(name, "0.0.0.0")
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    assert parse([]).host == "127.0.0.1" and parse([]).local and not parse([]).space
+    opened = parse(["--host", "0.0.0.0", "--no-login"])
+    assert not opened.local and not opened.space
+    monkeypatch.setenv("SPACE_ID", "somebody/longtail")
+    there = parse([])
+    assert (there.host, there.port, there.upload_mb) == ("0.0.0.0", 7860, 256)
+    assert there.space and there.wants_demo and not there.local and not there.browser
+    told = parse(["--host", "127.0.0.1", "--port", "8000", "--max-upload-mb", "9"])
+    assert (told.host, told.port, told.upload_mb) == ("127.0.0.1", 8000, 9)
+    assert not told.local, "visitors still come through the platform"
+
+
+def test_the_readme_header_is_what_a_space_needs() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    head = text.split("---\n")[1]
+    given = {
+        key: value.strip().strip('"') for key, _, value in (line.partition(":") for line in head.splitlines())
+    }
+    pins = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().split())
+    assert given["sdk"] == "gradio" and given["sdk_version"] == pins["gradio"]
+    assert (ROOT / given["app_file"]).is_file() and given["pinned"] == "false"
+    assert tuple(map(int, given["python_version"].split("."))) >= (3, 11)
+    assert len(given["short_description"]) <= 60 and given["title"] == "Longtail" and given["emoji"]
+    assert ("license" in given) == any(ROOT.glob("LICENSE*"))
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in pins), (
+        "plain names from the package index only"
+    )
+
+
+def test_a_space_may_stand_in_the_platforms_page_and_says_that_it_is_shared(tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    from app.context import AppContext
+    from app.server import make_server
+    from app.settings import Settings
+    from app.welcome import start_view
+
+    shared = AppContext(Settings(workspace=tmp_path / "ws", host="0.0.0.0", space=True))
+    with TestClient(make_server(shared), base_url="https://somebody-longtail.hf.space") as client:
+        answer = client.get("/healthz")
+    assert answer.status_code == 200 and "x-frame-options" not in answer.headers
+    policy = answer.headers["content-security-policy"]
+    assert policy.endswith("frame-ancestors 'self' https://huggingface.co https://*.hf.space")
+    assert "SameSite=None; Secure; Partitioned" in answer.headers["set-cookie"]
+    assert "share one machine and one workspace" in str(start_view(shared, []))
+    alone = AppContext(Settings(workspace=tmp_path / "alone"))
+    assert "share one machine" not in str(start_view(alone, []))
+    with TestClient(make_server(alone), base_url="http://127.0.0.1") as client:
+        answer = client.get("/healthz")
+    assert (
+        answer.headers["x-frame-options"] == "SAMEORIGIN"
+        and "SameSite=Strict" in answer.headers["set-cookie"]
+    )
+    for one in (shared, alone):
+        one.workspace.close()
 
 
 def test_own_data_gets_a_workspace_of_its_own(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def grey(height: int = 20, width: int = 30) -> np.ndarray:
     return np.full((height, width, 3), 128, dtype=np.uint8)
 
 
-def test_positive_heat_is_red_and_negative_blue() -> None:
+def test_positive_heat_is_orange_and_negative_blue() -> None:
     heat = np.zeros((20, 30), dtype=np.float32)
     heat[5:10, 5:10], heat[5:10, 20:25] = 2.0, -2.0
     pixels = np.asarray(overlay(grey(), heat)).astype(int)

@@ -12,7 +12,7 @@ import torch
 
 from ltg_core.attribution import Attribution, ClassTarget, IntegratedGradients, Occlusion
 from ltg_core.attribution.base import Chunk
-from ltg_core.attribution.trust import randomised, rank_correlation, sanity
+from ltg_core.attribution.trust import examine, randomised, rank_correlation, sanity
 from ltg_core.errors import InputError
 from ltg_core.models.classifier import Classifier
 
@@ -42,6 +42,41 @@ def test_hot_pixels_of_an_honest_map_matter_more_than_random_ones(classifier: Cl
             assert trust.faithful
             assert trust.deletion < trust.deletion_random
             assert trust.insertion > trust.insertion_random
+
+
+def test_the_evidence_is_what_the_figures_were_taken_from(classifier: Classifier, batch: Any) -> None:
+    target, method = ClassTarget(classifier), Occlusion(window=0.3)
+    heat = method.attribute(target, batch.images)
+    for found, own in zip(examine(method, target, batch.images, heat), heat, strict=True):
+        areas = np.trapezoid(found.curves, dx=1 / 16, axis=1)
+        trust = found.trust
+        expected = (trust.deletion, trust.insertion, trust.deletion_random, trust.insertion_random)
+        np.testing.assert_allclose(areas, expected, rtol=1e-4)
+        assert found.curves.shape == (4, 17) and found.curves.min() >= 0 and found.curves.max() <= 1
+        # Both curves of a pair run between the untouched image and the empty one.
+        np.testing.assert_allclose(found.curves[0, 0], found.curves[1, -1], atol=1e-5)
+        unlearned = torch.from_numpy(found.unlearned)
+        assert rank_correlation(own.abs(), unlearned.abs()) == pytest.approx(trust.randomisation)
+        assert found.notes == ()
+
+
+def test_checks_that_run_out_of_memory_go_on_in_smaller_parts_and_say_so(
+    classifier: Classifier, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, method = ClassTarget(classifier), Occlusion(window=0.3)
+    heat = method.attribute(target, batch.images)
+    expected = examine(method, target, batch.images, heat)
+    forward = ClassTarget.forward
+
+    def tight(self: ClassTarget, images: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, images, *rest)
+
+    monkeypatch.setattr(ClassTarget, "forward", tight)
+    for found, before in zip(examine(method, target, batch.images, heat), expected, strict=True):
+        np.testing.assert_allclose(found.curves, before.curves, atol=1e-4)
+        assert "memory ran out while checking 32 images at once; finished with 2 at once" in found.notes
 
 
 def test_an_inverted_map_is_called_unfaithful(classifier: Classifier, batch: Any) -> None:

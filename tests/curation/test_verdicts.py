@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ltg_core import curation
-from ltg_core.data.records import Filter, NewSample
+from ltg_core.data.records import Filter
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
-
-
-@pytest.fixture
-def ws(tmp_path: Path) -> Iterator[Workspace]:
-    with Workspace(tmp_path / "ws") as workspace:
-        yield workspace
-
-
-@pytest.fixture
-def ids(ws: Workspace) -> list[str]:
-    return ws.add_images([NewSample(np.full((4, 4, 3), i, dtype=np.uint8)) for i in range(5)])
 
 
 def test_a_verdict_is_set_found_undone_and_repeated(ws: Workspace, ids):

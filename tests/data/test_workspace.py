@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 
 from ltg_core.data.records import Filter, NewSample
 from ltg_core.data.workspace import Workspace
-from ltg_core.errors import InputError
+from ltg_core.errors import InputError, WorkspaceError
 
 HOSTILE = "<img src=x onerror=alert(1)> ${7*7} '; DROP TABLE samples; --"
 
@@ -97,7 +98,7 @@ def test_samples_keep_the_asked_order_and_an_unknown_id_is_named(ws: Workspace, 
         (Filter(text="PHOTO yield"), (1, 4, 7)),
         (Filter(text="night stop"), (3, 9)),
         (Filter(text="speed_50"), (2, 5, 8)),
-        (Filter(text="speed%50"), ()),
+        (Filter(text="speed%50"), (2, 5, 8)),  # signs between letters only part words
         (Filter(text="7.png"), (7,)),
         (Filter(text="'; DROP"), ()),
         (Filter(verdict="undecided"), range(10)),
@@ -268,3 +269,31 @@ def test_many_threads_read_and_write_at_once(ws: Workspace, make):
         thread.join()
     assert not errors
     assert ws.count() == 60 and len(ws.scores(ws.query(), "m", "entropy")) == 60
+
+
+def test_a_workspace_of_the_first_version_is_brought_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ltg_core.data import database
+
+    monkeypatch.setattr(database, "MIGRATIONS", ())
+    monkeypatch.setattr(database, "SCHEMA_VERSION", 1)
+    with Workspace(tmp_path) as first:
+        first.put_state("kept", 3)
+    more = (
+        "CREATE TABLE pets (name TEXT); CREATE INDEX pets_name ON pets (name)",
+        "ALTER TABLE pets ADD age INT",
+    )
+    monkeypatch.setattr(database, "MIGRATIONS", more)
+    monkeypatch.setattr(database, "SCHEMA_VERSION", 3)
+    for _ in range(2):  # the second time there is nothing left to do
+        with Workspace(tmp_path) as later:
+            assert later.get_state("kept") == 3
+            assert later.database.rows("SELECT name, age FROM pets") == []
+    monkeypatch.setattr(database, "MIGRATIONS", ("CREATE TABLE other (x INT)", "CREATE TABLE broken ("))
+    with pytest.raises(WorkspaceError), Workspace(tmp_path / "new"):
+        pass
+    monkeypatch.setattr(database, "MIGRATIONS", ())
+    monkeypatch.setattr(database, "SCHEMA_VERSION", 1)
+    with Workspace(tmp_path / "new") as empty:  # a migration that failed has left nothing behind
+        assert empty.database.row("SELECT 1 FROM sqlite_master WHERE name = 'other'") is None

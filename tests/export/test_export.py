@@ -116,7 +116,7 @@ def test_a_used_folder_an_empty_choice_and_an_unknown_format_are_refused(
         export(ws, [], tmp_path / "out")
     with pytest.raises(InputError, match="imagefolder"):
         export(ws, [world["train"]], tmp_path / "out", "tfrecord")
-    with pytest.raises(InputError, match="unknown"):
+    with pytest.raises(InputError, match="no longer in this workspace"):
         export(ws, ["unknown"], tmp_path / "out")
     assert not (tmp_path / "out").exists() and (tmp_path / "used" / "mine.txt").exists()
 

@@ -204,3 +204,106 @@ def test_held_out_samples_that_were_asked_for_stay_apart_from_the_training_data(
     assert "3 in `test`" in (report.path / "README.md").read_text(encoding="utf-8")
     for record in records.values():
         assert (report.path / record["file_name"].split("#")[0]).is_file()
+
+
+READERS = ("webdataset", "huggingface", "parquet", "csv", "jsonl", "coco", "fiftyone", "imagefolder")
+EVIL = (
+    "<img src=x onerror=alert(1)>",
+    "${7*7}{{7*7}}",
+    "a\u202egnp.exe",
+    "=cmd|' /C calc'!A0",
+    "x" * 10_000,
+    "a\nb",
+)
+
+
+@pytest.mark.parametrize("fmt", READERS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_hostile_class_names_come_back_from_each_library_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fmt
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with Workspace(tmp_path / "ws") as other:
+        other.set_label_names(EVIL)
+        ids = [
+            other.add_image(picture(i), origin="real", split="train", label=i, label_name=name, caption=name)
+            for i, name in enumerate(EVIL)
+        ]
+        place = export(other, ids, tmp_path / "out", fmt).path
+    wanted = dict(zip(ids, EVIL, strict=True))
+    assert READ[fmt](place, tmp_path) == wanted
+
+
+def _with_datasets(place: Path, tmp_path: Path) -> dict[str, str]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    data = datasets.load_dataset(str(place), cache_dir=str(tmp_path / "cache"), split="train")
+    return {row["sample_id"]: row["label"] for row in data}
+
+
+def _with_parquet(place: Path, tmp_path: Path) -> dict[str, str]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    data = datasets.load_dataset(str(place), cache_dir=str(tmp_path / "cache"), split="train")
+    return {row["id"]: data.features["label"].names[row["label"]] for row in data}
+
+
+def _with_webdataset(place: Path, tmp_path: Path) -> dict[str, str]:
+    import webdataset
+
+    classes = json.loads((place / "classes.json").read_text(encoding="utf-8"))
+    data = webdataset.WebDataset([str(path) for path in sorted(place.glob("*.tar"))], shardshuffle=False)
+    return {key: classes[int(cls)]["class_name"] for key, cls in data.to_tuple("__key__", "cls")}
+
+
+def _with_pandas(place: Path, tmp_path: Path) -> dict[str, str]:
+    if (
+        place / "metadata.csv"
+    ).exists():  # a spreadsheet's cells are changed; the numbers still say which class it is
+        table = pandas.read_csv(place / "metadata.csv")
+        assert not any(str(name).lstrip().startswith("=") for name in table["class_name"])
+    else:
+        table = pandas.read_json(place / "metadata.jsonl", lines=True)
+        assert set(table["class_name"]) == set(EVIL)
+    classes = json.loads((place / "classes.json").read_text(encoding="utf-8"))
+    return {row.sample_id: classes[row.label]["class_name"] for row in table.itertuples()}
+
+
+def _with_coco(place: Path, tmp_path: Path) -> dict[str, str]:
+    from pycocotools.coco import COCO
+
+    data = COCO(str(place / "annotations" / "labels_train.json"))
+    found = {}
+    for annotation in data.loadAnns(data.getAnnIds()):
+        (image,) = data.loadImgs(annotation["image_id"])
+        found[Path(image["file_name"]).stem] = data.loadCats(annotation["category_id"])[0]["name"]
+    return found
+
+
+def _with_json(place: Path, tmp_path: Path) -> dict[str, str]:
+    labels = json.loads((place / "labels.json").read_text(encoding="utf-8"))
+    return {id: labels["classes"][number] for id, number in labels["labels"].items()}
+
+
+READ = {
+    "webdataset": _with_webdataset,
+    "huggingface": _with_datasets,
+    "imagefolder": _with_datasets,
+    "parquet": _with_parquet,
+    "csv": _with_pandas,
+    "jsonl": _with_pandas,
+    "coco": _with_coco,
+    "fiftyone": _with_json,
+}
+
+
+def test_parquet_alone_holds_the_provenance(ws: Workspace, chosen, world, tmp_path: Path):
+    report = export(ws, chosen, tmp_path / "out", "parquet")
+    table = pandas.read_parquet(report.path / "data").set_index("id")
+    made = table.loc[world["from train"]]
+    assert made["synthetic"] and made["source_sample"] == world["train"] and made["seed"] == 6
+    assert json.loads(made["settings"])["weight"] == 2.5
+    assert json.loads(made["model_hashes"]) == {"classifier": "m"} and "torch" in json.loads(made["versions"])
+    assert not table.loc[world["train"]]["synthetic"]

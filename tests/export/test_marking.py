@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
+from ltg_core import curation
 from ltg_core.data.workspace import Workspace
 from ltg_core.export import EXPORTERS, export
 from ltg_core.export.base import safe_file_name
@@ -108,6 +109,10 @@ def test_hostile_names_and_texts_are_harmless_in_every_format(tmp_path: Path, fm
         for i, name in enumerate(NAMES):
             made: dict[str, Any] = {"origin": run.id, "meta": {"prompt": name, name[:50]: name}}
             ids.append(ws.add_image(picture(i), label=i, label_name=name, source=name, caption=name, **made))
+        for id, name in zip(ids, NAMES, strict=True):
+            curation.tag(ws, [id], add=[name[:90] if name.strip() else "blank"])
+            curation.note(ws, [id], name)
+        notes = [sample.note for sample in ws.samples(ids)]
         report = export(ws, ids, tmp_path / "outer" / "out", fmt)
     assert report.n == len(NAMES)
     assert [path.name for path in (tmp_path / "outer").iterdir()] == ["out"]
@@ -122,17 +127,34 @@ def test_hostile_names_and_texts_are_harmless_in_every_format(tmp_path: Path, fm
     assert "<img" not in card and "x" * 1000 not in card and "](javascript" not in card
     assert card.count("\n---\n") == 1 and "\nlicense" not in card
     # nothing is lost: the manifest has every name as it was
-    assert [manifest(report.path)[id]["class_name"] for id in ids] == list(NAMES)
+    found = manifest(report.path)
+    assert [found[id]["class_name"] for id in ids] == list(NAMES)
+    assert [found[id]["note"] for id in ids] == notes and notes[4] == "x" * 10_000
 
 
 def test_a_spreadsheet_calculates_no_cell(ws: Workspace, tmp_path: Path):
-    texts = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "a;=1+1", "a\n=1", "＝1+1"]
+    texts = [
+        "=1+1",
+        '=HYPERLINK("http://x")',
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        " =1",
+        "a;=1+1",
+        "a\n=1",
+        "＝1+1",
+    ]
     ids = []
     for i, text in enumerate(texts):
         # fmt: off
         ids.append(ws.add_image(picture(60 + i), origin="real", split="train", label=0, label_name="stop",
                                 source=text, caption=text, meta={text: text}))
         # fmt: on
+    for id, text in zip(ids, texts, strict=True):
+        curation.tag(ws, [id], add=[text])
+        curation.note(ws, [id], text)
     report = export(ws, ids, tmp_path / "out", "csv")
     raw = (report.path / "metadata.csv").read_text(encoding="utf-8")
     for delimiter in ",;\t":  # the system's language decides which one a spreadsheet takes

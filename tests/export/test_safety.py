@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from ltg_core.data import leftovers
+from ltg_core.data import looks as looks_module
+from ltg_core.data import near as core_near
 from ltg_core.data.records import NewSample
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import Cancelled, InputError
@@ -74,16 +77,16 @@ def test_near_copies_are_found_between_val_and_test_and_flat_pictures_are_not_co
 
 def test_how_held_out_pictures_look_is_kept_and_grows_with_the_data(ws: Workspace, world, tmp_path: Path):
     export(ws, [world["train"]], tmp_path / "one")
-    first = ws.array(near_module._KEY)
+    first = ws.array(looks_module._KEY)
     assert first is not None and len(first) == 2  # val and test
     ws.add_image(picture(70), origin="real", split="test", label=0, label_name="stop")
     export(ws, [world["train"]], tmp_path / "two")
-    second = ws.array(near_module._KEY)
+    second = ws.array(looks_module._KEY)
     assert second is not None and len(second) == 3 and set(first["hash"]) < set(second["hash"])
 
 
 def test_the_most_alike_of_many_is_found_over_all_chunks(ws: Workspace, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(near_module, "_CHUNK", 1)  # 16 others in a chunk
+    monkeypatch.setattr(core_near, "_CHUNK", 1)  # 16 others in a chunk
     real = {"origin": "real", "label": 0, "label_name": "stop"}
     others = [ws.add_image(picture(100 + i), split="test", **real) for i in range(40)]
     twins = [
@@ -175,3 +178,68 @@ def test_a_killed_export_leaves_nothing_under_its_name(ws: Workspace, tmp_path: 
     assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
     assert manifests() and not (place / "out").exists()
     assert export(ws, ws.query()[:3], place / "out", fmt).n == 3  # the name is free
+    assert [path.name for path in place.iterdir()] == ["out"], "the next export took the leftovers away"
+
+
+_REPLACED = """
+import os, signal, sys
+from types import SimpleNamespace
+from ltg_core.data import leftovers
+from ltg_core.data.workspace import Workspace
+from ltg_core.export import export, writing
+
+def killed(*given):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+with Workspace(sys.argv[1]) as ws:
+    if sys.argv[3] == "between":
+        writing.os = SimpleNamespace(replace=killed)
+    else:
+        leftovers.remove = killed
+    export(ws, [sys.argv[4]], sys.argv[2], overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("when", ["between", "after"])
+def test_a_replacement_that_is_killed_loses_neither_the_old_export_nor_the_new(
+    ws: Workspace, world, when: str
+):
+    place = ws.exports_folder / "out"
+    export(ws, [world["train"]], place)
+    words = [sys.executable, "-c", _REPLACED, str(ws.path), str(place), when, world["generated"]]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    hidden = [path.name for path in ws.exports_folder.iterdir() if path.name.startswith(".")]
+    assert len(hidden) >= 2 and place.exists() is (when == "after")
+    with Workspace(ws.path):  # the next start
+        assert [path.name for path in ws.exports_folder.iterdir()] == ["out"]
+    assert list(manifest(place)) == [world["generated" if when == "after" else "train"]]
+
+
+def test_the_leftovers_of_a_living_process_and_of_another_machine_are_left_alone(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    mine = ws.exports_folder / leftovers.hidden_name("partial")
+    with monkeypatch.context() as patch:
+        patch.setattr(leftovers.socket, "gethostname", lambda: "elsewhere")
+        other = ws.exports_folder / leftovers.hidden_name("partial")
+    for folder in (mine, other):
+        folder.mkdir()
+    assert leftovers.sweep(ws.exports_folder) == [] and mine.is_dir() and other.is_dir()
+    yesterday = time.time() - 2 * 24 * 3600
+    os.utime(other, (yesterday, yesterday))
+    assert leftovers.sweep(ws.exports_folder) == [other.name] and mine.is_dir()
+
+
+def test_a_picture_or_a_sample_that_vanished_underneath_is_told_and_nothing_half_written_stays(
+    ws: Workspace, world, tmp_path: Path
+):
+    ids = [world["train"], world["generated"]]
+    ws.image_path(ids[1]).unlink()
+    assert export(ws, ids, tmp_path / "out").left_out == [
+        (ids[1], "its picture can no longer be read from the disk")
+    ]
+    with ws.database.write() as connection:
+        connection.execute("DELETE FROM samples WHERE id = ?", (ids[1],))
+    with pytest.raises(InputError, match="nothing is left to export: 1 x it is no longer in this workspace"):
+        export(ws, ids[1:], tmp_path / "other")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "ws") == ["out"]

@@ -70,8 +70,28 @@ def test_the_unguided_sampler_is_the_diffusers_pipeline(
         latents=noise,
         output_type="np",
     ).images
-    ours = generate_images(generator, target, small(PRESETS["unguided"]), request_of_three).images
+    everywhere = dataclasses.replace(small(PRESETS["unguided"]), cfg_below=1.0)
+    ours = generate_images(generator, target, everywhere, request_of_three).images
     assert np.abs(expected * 255 - ours).max() <= 1.0  # rounding to 8 bit
+
+
+def test_the_scale_applies_below_its_share_of_noise_only(generator: Generator) -> None:
+    schedule = generator.schedule(5)
+    shares = [schedule.noise_share(i) for i in range(5)]
+    below = (shares[1] + shares[2]) / 2
+    z, prompts = generator.noise([3, 4, 5]), ["a stop sign", "a yield sign", "fog"]
+    runs = {}
+    for name, scale, limit in (("plain", 1.0, 1.0), ("full", 4.0, 1.0), ("limited", 4.0, below)):
+        denoise = generator.denoiser(schedule, generator.condition(prompts, scale=scale, below=limit))
+        before = generator.calls["U"]
+        with torch.no_grad():
+            runs[name] = [denoise(z, i).output for i in range(5)]
+        spent = generator.calls["U"] - before
+        assert spent == {"plain": 5, "full": 10, "limited": 8}[name] * 8  # padded to a whole chunk of eight
+    for i in range(5):
+        wanted, other = ("plain", "full") if i < 2 else ("full", "plain")
+        torch.testing.assert_close(runs["limited"][i], runs[wanted][i], rtol=0, atol=0)
+        assert not torch.equal(runs["limited"][i], runs[other][i])
 
 
 def test_guidance_changes_the_images_and_leaves_the_controls(

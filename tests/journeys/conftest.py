@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import os
 import shutil
 import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,15 @@ def _need(condition: bool, what: str) -> None:
     if os.environ.get("CI", "").lower() == "true":
         pytest.fail(what)
     pytest.skip(what)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected() -> Iterator[None]:
+    """What the browser's client leaves open is collected here: in a later test it would be an error of that one."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
@@ -136,11 +147,16 @@ class Visit:
     def tab(self, name: str) -> None:
         """Change the tab, also where it hides behind the overflow menu."""
         self.page.evaluate("window.scrollTo(0, 0)")
-        shown = self.page.get_by_role("tab", name=name, exact=True)
-        if shown.count() and shown.first.is_visible():
-            shown.first.click()
+        shown = self.page.get_by_role("tab", name=name, exact=True).first
+        more = self.page.locator("#tabs .overflow-menu > button").first
+        deadline = time.monotonic() + 120
+        while not (shown.is_visible() or more.is_visible()):  # a page that has just been opened
+            assert time.monotonic() < deadline, "the page shows no tabs"
+            self.page.wait_for_timeout(50)
+        if shown.is_visible():
+            shown.click()
             return
-        self.page.locator("#tabs .overflow-menu > button").first.click()
+        more.click()
         self.page.locator("#tabs .overflow-dropdown button", has_text=name).first.click()
 
 
@@ -152,8 +168,11 @@ def visit(browser: Any, server: str) -> Iterator[Visit]:
 
 
 @contextlib.contextmanager
-def visiting(browser: Any, address: str) -> Iterator[Visit]:
-    """A fresh visitor; page errors, failed answers and requests that leave the machine fail the test."""
+def visiting(browser: Any, address: str, path: str = "/?tab=browse") -> Iterator[Visit]:
+    """A fresh visitor; page errors, failed answers and requests that leave the machine fail the test.
+
+    ``path`` is the view; Browse where none is named.
+    """
     context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(120_000)
@@ -161,7 +180,7 @@ def visiting(browser: Any, address: str) -> Iterator[Visit]:
     page.on("pageerror", lambda error: seen.wrong.append(f"page error: {error}"))
     page.on("response", lambda r: seen.wrong.append(f"{r.status} {r.url}") if r.status >= 500 else None)
     page.on("request", lambda r: _outside(seen, r.url))
-    page.goto(address)
+    page.goto(address + path)
     try:
         yield seen
     finally:

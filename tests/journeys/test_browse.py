@@ -6,17 +6,18 @@ import base64
 import io
 import re
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from conftest import Visit
 from PIL import Image
 from playwright.sync_api import expect
+from test_main_loop import choose
 
 pytestmark = pytest.mark.timeout(900)
 
 
-def opened(visit: Visit, query: str = "") -> Any:
+def opened(visit: Visit, query: str = "?tab=browse") -> Any:
     """The page, once the demo is there and scored."""
     visit.page.goto(f"{visit.address}/{query}")
     chip = visit.page.locator("#header .chip", has_text="Accuracy")
@@ -99,7 +100,7 @@ def test_filters_combine_by_their_counts_and_metadata_unfolds(visit: Visit) -> N
     visit.shot("filters")
     page.locator("#browse-count .link", has_text="Clear all").click()
     expect(page.locator("#browse-count .condition")).to_have_count(0)
-    assert count(page) == everything and state(page) == {}
+    assert count(page) == everything and state(page) == {"tab": "browse"}
 
 
 def test_a_shared_link_opens_the_same_view_and_back_leaves_the_sample(visit: Visit, browser: Any) -> None:
@@ -127,18 +128,70 @@ def test_a_shared_link_opens_the_same_view_and_back_leaves_the_sample(visit: Vis
     assert state(page) == {"rank": "entropy", "class": "stop", "find": "night"}
 
 
-def test_the_tab_is_in_the_address(visit: Visit) -> None:
+def test_the_tab_and_what_it_keeps_are_in_the_address(visit: Visit, browser: Any) -> None:
     page = opened(visit, "?tab=setup")
-    expect(page.locator("#setup-use")).to_be_visible()
+    expect(page.locator("#setup-steps")).to_be_visible()
     visit.tab("Browse")
-    page.wait_for_url(lambda url: "tab=" not in url)
+    page.wait_for_url(re.compile(r"tab=browse"))
+    visit.tab("Coverage")
+    page.locator("#coverage-grid").get_by_role("button", name=re.compile(r"^stop, night")).click()
+    expect(page.locator("#coverage-panel")).to_contain_text("stop × night")
+    cell = {"tab": "coverage", "coverage.class": "stop", "coverage.value": '"night"'}
+    page.wait_for_url(re.compile(r"coverage\.class=stop"))
+    assert state(page) == cell
     visit.tab("Imagine")
-    page.wait_for_url(re.compile(r"tab=imagine"))
+    choose(page, "#imagine-preset", "Unguided")
+    page.wait_for_url(re.compile("imagine.preset=unguided"))
+    page.locator("#imagine-prompt textarea").fill("a sign that nobody has seen")
+    visit.tab("Map")
+    choose(page, "#map-colour", "Origin")
+    page.wait_for_url(re.compile("map.by=origin"))
+    visit.tab("Curate & Export")
+    page.locator("#curate-filters .facet-row", has_text="Real").click()
+    page.wait_for_url(re.compile("curate.origin=real"))
+    cards = page.locator("#curate-grid .card")
+    cards.nth(6).click()
+    page.wait_for_url(re.compile("curate.sample="))
+    curated = state(page)
+    visit.tab("Imagine")  # its state comes back with it
+    page.wait_for_url(re.compile("imagine.preset=unguided"))
+    visit.shot("address")
+
+    # Back in a hurry, by one and the same way; what is not shown stays as it is.
     page.go_back()
-    expect(page.locator("#browse-grid")).to_be_visible()
+    expect(cards.nth(6)).to_have_class(re.compile("is-focus"))
     page.go_back()
-    expect(page.locator("#setup-use")).to_be_visible()
-    assert state(page) == {"tab": "setup"}
+    page.go_back()
+    page.wait_for_url(re.compile("map.by=origin"))
+    expect(page.locator("#map-colour input").first).to_have_value("Origin")
+    for _ in range(4):
+        page.go_back()
+    page.wait_for_url(re.compile(r"coverage\.class=stop"))
+    expect(page.locator("#coverage-panel")).to_contain_text("stop × night")
+    page.go_back()
+    expect(page.locator("#coverage-panel")).to_contain_text("Where images would help most")
+    page.go_forward()
+    expect(page.locator("#coverage-panel")).to_contain_text("stop × night")
+    assert state(page) == cell
+    page.go_forward()
+    expect(page.locator("#imagine-prompt textarea")).to_have_value("a sign that nobody has seen")
+
+    # The same in a browser that has never been here.
+    other = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    other.goto(visit.address + "?" + urlencode(curated))
+    focus = other.locator("#curate-grid .card.is-focus")
+    expect(focus).to_be_visible()
+    expect(focus.locator("img")).to_have_attribute("src", re.compile(curated["curate.sample"]))
+    assert state(other) == curated
+    other.goto(
+        visit.address
+        + "?"
+        + urlencode({"tab": "imagine", "imagine.class": "stop", "imagine.preset": "sweep"})
+    )
+    expect(other.locator("#imagine-class input").first).to_have_value("stop")
+    expect(other.locator("#imagine-prompt textarea")).to_have_value("a photo of a stop sign")
+    expect(other.locator("#imagine-weights textarea, #imagine-weights input").first).to_be_visible()
+    other.context.close()
 
 
 def test_the_difference_has_a_fixed_scale(visit: Visit) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, serve, visiting
 from playwright.sync_api import expect
-from test_main_loop import SLOW, choose, explain
+from test_main_loop import SLOW, choose, explain, setup_step
 
 pytestmark = pytest.mark.timeout(1800)
 SHARED = ROOT.parent / "shared" / "data"
@@ -40,12 +40,18 @@ def test_a_published_classifier_is_uploaded_ranked_explained_mapped_and_exported
         visit.tab("Setup")
         page.locator("#setup-weights input[type=file]").set_input_files(WEIGHTS)
         expect(page.locator("#setup-weights")).to_contain_text(WEIGHTS.name)
+        expect(page.locator("#setup-inspected")).to_contain_text("tensors", timeout=SLOW)
         page.locator("#setup-arch").get_by_role("textbox").fill("resnet20_cifar")
         page.locator("#setup-use").click()
         accuracy = page.locator("#header .chip", has_text="Accuracy")
         expect(accuracy).to_contain_text("%", timeout=SLOW)
         shown = re.search(r"(\d+(\.\d+)?)\s*%", accuracy.inner_text())
         assert shown is not None and 86 <= float(shown.group(1)) <= 97  # published: 91.7 on all 10,000
+        setup_step(page, "Check")
+        expect(page.locator("#setup-check .reliability svg")).to_be_visible()
+        expect(page.locator("#setup-check .stop")).to_have_count(0)
+        visit.shot("real-check")
+        page.locator("#setup-check .onward button").click()
         expect(page.locator("#setup-fit")).to_be_enabled(timeout=SLOW)
         page.locator("#setup-fit").click()
         expect(page.get_by_text("It is fitted")).to_be_visible(timeout=SLOW)
@@ -72,13 +78,14 @@ def accept_and_export(visit: Any) -> None:
     """Some images are accepted by key and taken away; those of validation stay, and it is said."""
     page = visit.page
     visit.tab("Curate & Export")
-    choose(page, "#curate-origin", "Real")
+    page.locator("#curate-filters .facet-row", has_text="Real").click()
     cards = page.locator("#curate-grid .card")
     expect(cards.nth(6)).to_be_visible()
     for number in range(6):
         cards.nth(number).click()
         page.keyboard.press("p")
         expect(cards.nth(number).locator(".mark-accepted")).to_be_visible()
+    page.get_by_role("tab", name="Export", exact=True).click()
     page.locator("#export-start").click()
     link = page.locator("#export-state a")
     expect(link).to_be_visible(timeout=SLOW)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ltg_core.errors import ModelError
-from ltg_core.models import architectures
+from ltg_core.models import architectures, own
 from ltg_core.models.architectures import (
     build,
     canonical,
@@ -29,7 +29,7 @@ def test_own_networks_run_at_their_size(own: architectures.OwnArchitecture) -> N
 
 
 def test_a_shortcut_pads_channels_on_both_sides() -> None:
-    block = architectures.BasicBlock(4, 8, 2).eval()
+    block = own.BasicBlock(4, 8, 2).eval()
     torch.nn.init.zeros_(block.conv2.weight)
     x = torch.rand(1, 4, 6, 6)
     y = block(x)

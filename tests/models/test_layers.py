@@ -25,7 +25,7 @@ def classifier_of(net: nn.Module, size: int) -> Classifier:
         ("timm:mobilenetv3_small_100", 64, "classifier", "blocks.3", "blocks"),
         ("torchvision:densenet121", 64, "classifier", "features.denseblock3", "features"),
         ("timm:convnext_atto", 64, "head.fc", "stages.2", "stages"),
-        ("timm:test_vit", 160, "head", "blocks.3", None),
+        ("timm:test_vit", 160, "head", "blocks.3", "blocks.4"),
         ("torchvision:swin_t", 64, "head", "features.5", "permute"),
     ],
 )
@@ -63,7 +63,7 @@ def test_a_transformers_model_is_read_through_its_logits() -> None:
     )
     found = classifier_of(ViTForImageClassification(config), 32)
     out = found.forward(torch.rand(2, 3, 32, 32))
-    assert found.feature_layer == "classifier" and found.gradcam_layer is None
+    assert found.feature_layer == "classifier" and found.gradcam_layer == "vit.layers.2"
     assert out.logits.shape == (2, 7) and out.features.shape == (2, 16)
     assert out.early is not None and out.early.shape == (2, 16)
 

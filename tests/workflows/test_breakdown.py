@@ -11,10 +11,19 @@ from sklearn import metrics
 
 from ltg_core import workflows
 from ltg_core.curation import verdicts
+from ltg_core.data.columns import Coded
 from ltg_core.data.records import Filter
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
-from ltg_core.workflows.breakdown import FACETS, class_table, column_counts, stamp, tag_counts, tally
+from ltg_core.workflows.breakdown import (
+    FACETS,
+    class_table,
+    column_counts,
+    ranges,
+    stamp,
+    tag_counts,
+    tally,
+)
 from ltg_core.workflows.checking import calibration_error
 
 
@@ -175,3 +184,69 @@ def test_wrong_questions_are_refused(fitted: Workspace, classifier: Any) -> None
     with pytest.raises(InputError, match="verdict"):
         tally(fitted, Filter(verdict="perhaps"))
     assert workflows.tally is tally
+
+
+@pytest.mark.parametrize(
+    "sort", ("", "created", "-created", "confidence", "-confidence", "entropy", "-entropy")
+)
+def test_a_ranking_in_memory_is_the_query_of_the_database(
+    messy: Workspace, classifier: Any, sort: str
+) -> None:
+    unscored = messy.add_image(np.zeros((8, 8, 3), np.uint8), origin="real", split="test", source="late")
+    for chosen in (
+        Filter(),
+        Filter(split="test"),
+        Filter(correct=False),
+        Filter(tag="odd"),
+        Filter(text="sign"),
+    ):
+        chosen = dataclasses.replace(chosen, model_hash=classifier.hash)
+        ranked = workflows.ranked(messy, chosen, sort)
+        assert ranked.ids() == messy.query(chosen, sort=sort or None) and len(ranked) == messy.count(chosen)
+        assert ranked.ids(3, 7) == ranked.ids()[3:7]
+    assert workflows.ranked(messy, Filter(model_hash=classifier.hash), "entropy").ids()[-1] == unscored
+
+
+def test_a_ranking_without_scores_says_what_there_is(messy: Workspace, classifier: Any) -> None:
+    with pytest.raises(InputError, match="entropy"):
+        workflows.ranked(messy, Filter(model_hash=classifier.hash), "never")
+    with pytest.raises(InputError, match="model_hash"):
+        workflows.ranked(messy, Filter(), "entropy")
+
+
+def test_many_numbers_are_cut_into_ranges_that_count_what_they_open(
+    fitted: Workspace, classifier: Any
+) -> None:
+    fitted.merge_meta({one: {"speed": 0.3 * i, "gear": i % 4} for i, one in enumerate(fitted.query())})
+    parts, n = column_counts(fitted, Filter(), "speed")
+    assert n == len(parts) == 8 and sum(count for _, count in parts) == 72
+    assert parts[0][0].low == -np.inf and parts[-1][0].high == np.inf
+    for part, count in parts:
+        assert fitted.count(Filter(meta={"speed": part})) == count and 5 <= count <= 13
+    assert column_counts(fitted, Filter(), "gear") == ([(0, 18), (1, 18), (2, 18), (3, 18)], 4)
+
+
+def test_a_column_that_no_sample_here_has_is_cut_into_nothing() -> None:
+    elsewhere = Coded(np.full(5, -1, dtype=np.int32), tuple(float(n) for n in range(20)))
+    assert ranges(elsewhere) == []
+
+
+def test_reliability_adds_up_to_the_calibration_error(messy: Workspace, classifier: Any) -> None:
+    chosen = Filter(split="test", model_hash=classifier.hash)
+    rows = workflows.reliability(messy, chosen, classifier.num_classes)
+    assert len(rows) == 15 and rows[0]["low"] == 0 and rows[-1]["high"] == 1
+    known = [row for row in rows if row["n"]]
+    total = sum(row["n"] for row in known)
+    ids = messy.query(chosen)
+    said = [messy.predictions(ids, classifier.hash)[one] for one in ids]
+    error = calibration_error(
+        np.array([one.confidence for one in said if one.correct is not None]),
+        np.array([one.correct for one in said if one.correct is not None]),
+    )
+    assert sum(row["n"] * abs(row["accuracy"] - row["confidence"]) for row in known) / total == pytest.approx(
+        error
+    )
+    by_class = [workflows.reliability(messy, chosen, 3, label) for label in range(3)]
+    assert [sum(rows[b]["n"] for rows in by_class) for b in range(15)] == [row["n"] for row in rows]
+    with pytest.raises(InputError):
+        workflows.reliability(messy, Filter(), 3)

@@ -1,0 +1,1 @@
+"""The parts of the tab Curate & Export, one file each."""

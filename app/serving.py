@@ -1,0 +1,26 @@
+"""Uvicorn that ends although pages are open."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+
+ENDLESS = ("/gradio_api/heartbeat/", "/gradio_api/queue/data")
+"""An open page holds these streams for as long as it is open."""
+
+
+class Server(uvicorn.Server):
+    """At the end the streams of open pages are closed, as if their tabs had been closed.
+
+    Uvicorn alone waits for them until the limit, cancels the tasks behind them, and writes down a traceback of each
+    (CancelledError): nobody had told those tasks that their listener is gone. A closed connection is what they know.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the endless streams; then wait for everything else as ever."""
+        for connection in list(self.server_state.connections):
+            scope, transport = getattr(connection, "scope", None), getattr(connection, "transport", None)
+            if scope is not None and transport is not None and str(scope["path"]).startswith(ENDLESS):
+                transport.close()
+        await super().shutdown(sockets)

@@ -1,0 +1,241 @@
+"""The slices of Browse: those that were saved, and those that a search for weak ones has found."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from app.context import AppContext
+from app.controls import words
+from app.render import Node, empty, h, ordinal, percent, view
+
+if TYPE_CHECKING:
+    from ltg_core.data.records import Run
+    from ltg_core.workflows import Slice
+
+PICTURES = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Undo:
+    """What was done to a slice, and the click that takes it back.
+
+    Attributes:
+        told: In words.
+        act: Name of the click.
+        id: Of the slice.
+        name: That it is given back, where it was renamed.
+    """
+
+    told: str
+    act: str
+    id: str
+    name: str = ""
+
+
+def listing(ctx: AppContext, signal: str, undo: Undo | None = None) -> Node:
+    """All slices, and the button that searches for more.
+
+    Args:
+        ctx: The process.
+        signal: By which samples are ranked; "" for none.
+        undo: What was just done to one of them.
+    """
+    from ltg_core import workflows
+
+    found = workflows.slices(ctx.workspace, signal=signal)
+    saved = [one for one in found if one.kind == "saved"]
+    weak = [one for one in found if one.kind == "found"]
+    run = next((run for run in ctx.workspace.runs("slices") if run.state == "done"), None)
+    return view(
+        h("div.slices-head", h("h3", "Saved"), _undo(undo)),
+        *[_saved(ctx, one, signal) for one in saved],
+        None
+        if saved
+        else h(
+            "p.soft",
+            "Set filters or select pictures under Samples, then press Save as slice; the slice appears here "
+            "and in the other tabs.",
+        ),
+        _search(ctx, run, signal),
+        *[_weak(ctx, one, signal) for one in weak],
+        _nothing(run) if run is not None and not weak else None,
+        classes="slices",
+    )
+
+
+def _undo(undo: Undo | None) -> Node | None:
+    if undo is None:
+        return None
+    sent = {"id": undo.id, "text": undo.name}
+    return h(
+        "span.soft.told",
+        undo.told + " ",
+        h("button.link", "Undo", act=(undo.act, sent), type="button"),
+        role="status",
+    )
+
+
+def _search(ctx: AppContext, run: Run | None, signal: str) -> Node:
+    """What the search does, its buttons, and how the last one went."""
+    busy = any(job.kind == "slices" for job in ctx.running())
+    off = {"disabled": "true"} if busy else {}
+    by_signal = (
+        h(
+            "button",
+            f"By {words(signal).lower()}",
+            act=("find", {"outcome": signal}),
+            type="button",
+            title="Slices with more samples at its 90th percentile and above; needs no labels",
+            **off,
+        )
+        if signal
+        else None
+    )
+    return h(
+        "section.slices-search",
+        h(
+            "div.slices-head",
+            h("h3", "Weak slices"),
+            h("button.primary", "Find by errors", act=("find", {"outcome": "errors"}), type="button", **off),
+            by_signal,
+        ),
+        h("p.soft", _told(run) if run is not None else _WHAT),
+    )
+
+
+_WHAT = (
+    "Looks at held-out samples for values of class, prediction and metadata, alone and in pairs, and for groups of "
+    "images that look alike to the classifier, in which it errs more than elsewhere."
+)
+
+
+def _told(run: Run) -> str:
+    """How the last search went, in words."""
+    got: Mapping[str, Any] = run.result
+    outcome = str(got.get("outcome", "errors"))
+    what = "errors" if outcome == "errors" else f"samples at P 90 of {words(outcome).lower()} or above"
+    text = (
+        f"{got['tried']:,} candidates were tested for {what} on {got['samples']:,} held-out samples "
+        f"({' and '.join(got['splits'])}; {got['bad']:,} {'wrong' if outcome == 'errors' else 'rare'}), each against "
+        "the rest (Fisher's exact test). All of them are corrected for: of the slices below at most "
+        f"{100 * got['alpha']:.0f} % are expected to be chance, and their intervals are widened for having been chosen."
+    )
+    skipped = got.get("skipped") or []
+    return text + (f" Not tried: {', '.join(skipped[:5])}." if skipped else "")
+
+
+def _nothing(run: Run) -> Node:
+    return empty(
+        "No slice stands out",
+        f"None of the {run.result['tried']:,} candidates is worse than the rest by more than chance explains. "
+        "More held-out samples or metadata columns would show smaller differences.",
+    )
+
+
+def _saved(ctx: AppContext, one: Slice, signal: str) -> Node:
+    there = {"id": one.id}
+    wrong = f"{one.wrong:,} of {one.judged:,} wrong" if one.judged else "no labels"
+    return _row(
+        ctx,
+        one,
+        signal,
+        _figure(one.error, one.low, one.high, math.nan, wrong)
+        if one.judged
+        else h("div.slice-figure.soft", wrong),
+        h("button.link", "Rename", act=("ask", {"what": "rename", **there}), type="button"),
+        h("button.link", "Remove", act=("slice-remove", there), type="button"),
+    )
+
+
+def _weak(ctx: AppContext, one: Slice, signal: str) -> Node:
+    got = one.evidence
+    kind = "wrong" if got["outcome"] == "errors" else "rare"
+    text = f"{got['bad']:,} of {got['n']:,} {kind}"
+    return _row(
+        ctx,
+        one,
+        signal,
+        _figure(got["bad"] / got["n"], got["low"], got["high"], got["rest"], text),
+        h(
+            "span.soft",
+            f"q {_small(got['q'])}",
+            title=f"p {_small(got['p'])}, corrected for {got['tried']:,} candidates",
+        ),
+        h(
+            "button.link",
+            "Keep",
+            act=("slice-keep", {"id": one.id}),
+            type="button",
+            title="The next search leaves it",
+        ),
+    )
+
+
+def _row(ctx: AppContext, one: Slice, signal: str, figure: Node, *actions: Node) -> Node:
+    there = {"id": one.id}
+    median = f" · median {words(signal).lower()} {ordinal(one.median)}" if ordinal(one.median) else ""
+    said = f"{one.n:,} samples{median}"
+    return h(
+        "div.slice",
+        h(
+            "div.slice-text",
+            h(
+                "button.slice-name",
+                one.name,
+                act=("slice-open", there),
+                type="button",
+                title="Show its samples",
+            ),
+            h("span.soft", said),
+            h("span.soft", one.description) if one.description and one.kind == "saved" else None,
+        ),
+        h(
+            "button.slice-pictures",
+            *[h("img", src=f"thumb:{sample}", alt="") for sample in _examples(ctx, one, signal)],
+            act=("slice-open", there),
+            type="button",
+            aria_label=f"Show the samples of {one.name}",
+        ),
+        figure,
+        h("div.slice-actions", *actions),
+        key=one.id,
+    )
+
+
+def _examples(ctx: AppContext, one: Slice, signal: str) -> Sequence[str]:
+    from ltg_core import workflows
+
+    return workflows.ranked(ctx.workspace, one.filter, signal).ids(0, PICTURES)
+
+
+def _figure(rate: float, low: float, high: float, rest: float, text: str) -> Node:
+    """A share with its interval, and that of the others as a mark."""
+    marks = [
+        h("rect.track", x=0, y=5, width=100, height=4),
+        h("rect.range", x=f"{100 * low:.1f}", y=5, width=f"{100 * (high - low):.1f}", height=4),
+        h("rect.point", x=f"{100 * rate - 0.9:.1f}", y=1, width=1.8, height=12),
+    ]
+    if not math.isnan(rest):
+        marks.append(h("rect.rest", x=f"{100 * rest - 0.4:.1f}", y=3, width=0.8, height=8))
+    others = "" if math.isnan(rest) else f", others {percent(rest, 1)}"
+    span = f"{100 * low:.0f} to {100 * high:.0f} %"
+    return h(
+        "div.slice-figure",
+        h("span", h("b", percent(rate)), h("span.soft", f" {span}")),
+        h(
+            "svg.interval",
+            *marks,
+            viewBox="0 0 100 14",
+            preserveAspectRatio="none",
+            role="img",
+            aria_label=f"{percent(rate)}, {span}",
+        ),
+        h("span.soft", text + others),
+    )
+
+
+def _small(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"

@@ -1,0 +1,396 @@
+"""Columns of all samples as arrays in memory: counting and ranking a million samples without a query for each.
+
+A column is read at its first use and again when the database says that it has changed (counters that triggers keep, so
+no writer can forget them). New samples are appended. About 60 bytes a sample and 4 for each metadata column in use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ltg_core.data.database import Database
+from ltg_core.data.filters import number, where
+from ltg_core.data.records import BELIEFS, REAL, VERDICTS, Filter, Range
+from ltg_core.errors import InputError
+
+Array = np.ndarray[Any, Any]
+_KEPT = 64  # columns at most
+# Fields of a filter that are answered here, as they are when they say nothing.
+_HERE: dict[str, Any] = {
+    **dict.fromkeys(
+        ("split", "label", "origin", "prediction", "correct", "verdict", "tag", "believed", "model_hash")
+    ),
+    "text": "",
+    "meta": {},
+}
+_TEXT = ("samples", "verdicts", "tags")  # whose changes change what a search finds: labels, notes, tags
+_MODEL = "(SELECT key FROM models WHERE hash = ?)"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Coded:
+    """A column of few values.
+
+    Attributes:
+        codes: (N,) int32, the place of each sample's value in ``values``; -1 where it has none.
+        values: The different values.
+    """
+
+    codes: Array
+    values: tuple[Any, ...]
+
+    def of(self, wanted: Any) -> Array:
+        """Which samples have a value that is wanted, (N,) bool: one value, a list of them, or a ``Range``."""
+        options = list(wanted) if isinstance(wanted, (list, tuple, set, frozenset)) else [wanted]
+        found = np.zeros(len(self.values) + 1, dtype=bool)  # the last place is that of -1: no value
+        for place, value in enumerate(self.values):
+            found[place] = any(_same(value, option) for option in options)
+        result: Array = found[self.codes]
+        return result
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predicted:
+    """Predictions of one classifier: (N,) class index, -1 where there is none, and confidence, NaN there."""
+
+    pred: Array
+    confidence: Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scored:
+    """One signal: (N,) values, percentiles (NaN where there are none), and the order of places, highest first."""
+
+    values: Array
+    percentiles: Array
+    order: Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Base:
+    """What every sample has.
+
+    Attributes:
+        seq: (N,) int64, rising: the samples' numbers inside the database.
+        ids: (N,) bytes.
+        label: (N,) int32, -1 for none.
+        split: Name of the split.
+        origin: As in ``Sample``.
+        believed: "believed" or "quarantined".
+        created: (N,) seconds.
+    """
+
+    seq: Array
+    ids: Array
+    label: Array
+    split: Coded
+    origin: Coded
+    believed: Coded
+    created: Array
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+
+class Columns:
+    """The columns of one workspace; safe to use from several threads.
+
+    Args:
+        database: Where they come from.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.RLock()
+        self._kept: dict[Any, tuple[Any, Any, Any]] = {}
+
+    # --- columns ----------------------------------------------------------------------------------
+
+    def base(self) -> Base:
+        """Samples and their plain columns, in the order in which they came."""
+        with self._lock:
+            changes = self._changes()
+            stamp = (changes["added"], changes["samples"])
+            before, value, _ = self._kept.get("base", ((-1, -1), None, None))
+            if before != stamp:
+                value = self._read_base(value if before[1] == stamp[1] else None)
+                self._kept["base"] = (stamp, value, None)
+            found: Base = value
+            return found
+
+    def warm(self, model_hash: str, signals: Sequence[str]) -> None:
+        """Read what the first views need."""
+        base = self.base()
+        self.predictions(model_hash, base)
+        for signal in signals:
+            self.scores(model_hash, signal, base)
+
+    def meta(self, column: str, base: Base | None = None) -> Coded:
+        """A metadata column: text, numbers, true and false; lists have no value here."""
+        found: Coded = self._column(("meta", column), ("samples",), base, self._read_meta, column)
+        return found
+
+    def predictions(self, model_hash: str | None, base: Base | None = None) -> Predicted:
+        """What a classifier says; nothing where it has said nothing yet."""
+        what = ("samples", "predictions")
+        found: Predicted = self._column(("said", model_hash), what, base, self._read_predictions, model_hash)
+        return found
+
+    def scores(self, model_hash: str | None, signal: str, base: Base | None = None) -> Scored:
+        """A signal of a classifier."""
+        key, what = ("scores", model_hash, signal), ("samples", "scores")
+        found: Scored = self._column(key, what, base, self._read_scores, model_hash, signal)
+        return found
+
+    def verdicts(self, base: Base | None = None) -> Coded:
+        """Verdicts; whoever has none is undecided."""
+        found: Coded = self._column("verdicts", ("samples", "verdicts"), base, self._read_verdicts)
+        return found
+
+    def tags(self, base: Base | None = None) -> tuple[Array, Coded]:
+        """Places of samples, one for each tag of each, and the tags beside them."""
+        found: tuple[Array, Coded] = self._column("tags", ("samples", "tags"), base, self._read_tags)
+        return found
+
+    # --- questions --------------------------------------------------------------------------------
+
+    def mask(self, chosen: Filter, base: Base | None = None) -> Array:
+        """Which samples pass, (N,) bool, in the order of ``base``; the one that was read before, or as it is now.
+
+        Raises:
+            InputError: An unknown verdict, or a condition on predictions without a classifier.
+        """
+        base = self.base() if base is None else base
+        keep = np.ones(len(base), dtype=bool)
+        if chosen.split is not None:
+            keep &= base.split.of(chosen.split)
+        if chosen.label is not None:
+            keep &= base.label == chosen.label
+        if chosen.origin == "generated":
+            keep &= ~base.origin.of(REAL)
+        elif chosen.origin is not None:
+            keep &= base.origin.of(chosen.origin)
+        if chosen.believed is not None:
+            keep &= base.believed.of(BELIEFS[0] if chosen.believed else BELIEFS[1])
+        for column, wanted in chosen.meta.items():
+            keep &= self.meta(column, base).of(wanted)
+        return self._asked(chosen, base, keep)
+
+    def _asked(self, chosen: Filter, base: Base, keep: Array) -> Array:
+        if chosen.verdict is not None:
+            if chosen.verdict not in VERDICTS:
+                raise InputError(f"there is no verdict {chosen.verdict!r}; known: {', '.join(VERDICTS)}")
+            keep &= self.verdicts(base).of(chosen.verdict)
+        if chosen.prediction is not None or chosen.correct is not None:
+            if chosen.model_hash is None:
+                raise InputError("a filter on predictions needs a classifier: give model_hash")
+            pred = self.predictions(chosen.model_hash, base).pred
+            if chosen.prediction is not None:
+                keep &= pred == chosen.prediction
+            if chosen.correct is not None:
+                keep &= (pred >= 0) & (base.label >= 0) & ((pred == base.label) == chosen.correct)
+        if chosen.tag is not None:
+            places, tags = self.tags(base)
+            keep &= _marked(len(base), places[tags.of(chosen.tag)])
+        if chosen.text:
+            keep &= _marked(len(base), self._text(chosen.text, base))
+        rest = dataclasses.replace(chosen, **_HERE)  # ids, and whatever else a filter may know
+        if rest != Filter():
+            keep &= _marked(len(base), self._queried(rest, base))
+        return keep
+
+    def _queried(self, chosen: Filter, base: Base) -> Array:
+        """Places of the samples that the database finds."""
+        condition, values = where(chosen)
+        return _places(
+            base, _numbers(self._database.rows(f"SELECT s.seq FROM samples s {condition}", values))
+        )
+
+    def _text(self, text: str, base: Base) -> Array:
+        """Places of the samples whose words match; the index of words is SQLite's."""
+        found: Array = self._column(("text", text), _TEXT, base, self._read_text, text)
+        return found
+
+    def _read_text(self, base: Base, text: str) -> Array:
+        condition, values = where(Filter(text=text))
+        return _places(
+            base, _numbers(self._database.rows(f"SELECT s.seq FROM samples s {condition}", values))
+        )
+
+    def ids(self, places: Array) -> list[str]:
+        """Ids of samples by their places."""
+        return [one.decode() for one in self.base().ids[places].tolist()]
+
+    def places_of(self, ids: Array, base: Base) -> Array:
+        """Place of each id (bytes), -1 where it is not known."""
+        order: Array = self._column("by id", (), base, lambda one: np.argsort(one.ids))
+        if not len(order):
+            return np.full(len(ids), -1, dtype=np.int64)
+        at = np.searchsorted(base.ids, ids, sorter=order).clip(max=len(order) - 1)
+        found: Array = np.where(base.ids[order[at]] == ids, order[at], -1)
+        return found
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def _column(
+        self, key: Any, what: Sequence[str], base: Base | None, read: Callable[..., Any], *given: Any
+    ) -> Any:
+        with self._lock:
+            base = self.base() if base is None else base
+            changes = self._changes()
+            stamp = (id(base.seq), *[changes[name] for name in what])
+            before, value, _ = self._kept.get(key, (None, None, None))
+            if before != stamp:
+                if len(self._kept) > _KEPT:  # of many signals and columns those in use are read again
+                    self._kept = {"base": self._kept["base"]}
+                value = read(base, *given)
+                self._kept[key] = (stamp, value, base)  # the base is held, so that no other can have its id
+            return value
+
+    def _changes(self) -> dict[str, int]:
+        return {row[0]: row[1] for row in self._database.rows("SELECT what, n FROM changes")}
+
+    def _read_base(self, old: Base | None) -> Base:
+        last = int(old.seq[-1]) if old is not None and len(old) else -1
+        rows = self._database.rows(
+            "SELECT seq, id, coalesce(label, -1), split, origin, belief, created FROM samples"
+            " WHERE seq > ? ORDER BY seq",
+            (last,),
+        )
+        columns = [[row[i] for row in rows] for i in range(7)]
+        known = old or _NOBODY
+        return Base(
+            np.concatenate([known.seq, np.array(columns[0], dtype=np.int64)]),
+            np.concatenate([known.ids, np.array([one.encode() for one in columns[1]], dtype="S20")]),
+            np.concatenate([known.label, np.array(columns[2], dtype=np.int64)]),
+            _coded(columns[3], known.split),
+            _coded(columns[4], known.origin),
+            _coded(columns[5], known.believed),
+            np.concatenate([known.created, np.array(columns[6], dtype=np.float64)]),
+        )
+
+    def _read_meta(self, base: Base, column: str) -> Coded:
+        rows = self._database.rows(
+            "SELECT s.seq, m.value, m.type FROM samples s, json_each(s.meta) m WHERE m.key = ?"
+            " AND m.type NOT IN ('null', 'array', 'object')",
+            (column,),
+        )
+        truth = {"true": True, "false": False}
+        places, known = _found(base, _numbers(rows))
+        given = [truth.get(row[2], row[1]) for row, there in zip(rows, known.tolist(), strict=True) if there]
+        coded = _coded(given, _NOTHING)
+        codes = np.full(len(base), -1, dtype=np.int32)
+        codes[places] = coded.codes
+        return Coded(codes, coded.values)
+
+    def _read_predictions(self, base: Base, model_hash: str | None) -> Predicted:
+        rows = self._database.rows(
+            f"SELECT sample, pred, confidence FROM predictions WHERE model = {_MODEL}", (model_hash or "",)
+        )
+        pred = np.full(len(base), -1, dtype=np.int32)
+        confidence = np.full(len(base), np.nan)
+        places, known = _found(base, _numbers(rows))
+        pred[places] = np.array([row[1] for row in rows], dtype=np.int32)[known]
+        confidence[places] = np.array([row[2] for row in rows], dtype=np.float64)[known]
+        return Predicted(pred, confidence)
+
+    def _read_scores(self, base: Base, model_hash: str | None, signal: str) -> Scored:
+        rows = self._database.rows(
+            "SELECT sample, value, percentile FROM scores WHERE signal ="
+            f" (SELECT key FROM signals WHERE model = {_MODEL} AND name = ?)",
+            (model_hash or "", signal),
+        )
+        values, percentiles = np.full(len(base), np.nan), np.full(len(base), np.nan)
+        places, known = _found(base, _numbers(rows))
+        values[places] = np.array([row[1] for row in rows], dtype=np.float64)[known]
+        percentiles[places] = np.array([row[2] for row in rows], dtype=np.float64)[known]
+        return Scored(values, percentiles, falling(values))
+
+    def _read_verdicts(self, base: Base) -> Coded:
+        rows = self._database.rows("SELECT sample, verdict FROM verdicts WHERE verdict <> 'undecided'")
+        codes = np.full(len(base), VERDICTS.index("undecided"), dtype=np.int32)
+        places, known = _found(base, _numbers(rows))
+        codes[places] = np.array([VERDICTS.index(row[1]) for row in rows], dtype=np.int32)[known]
+        return Coded(codes, VERDICTS)
+
+    def _read_tags(self, base: Base) -> tuple[Array, Coded]:
+        rows = self._database.rows("SELECT sample, tag FROM tags")
+        places, known = _found(base, _numbers(rows))
+        kept = [row[1] for row, there in zip(rows, known.tolist(), strict=True) if there]
+        return places, _coded(kept, _NOTHING)
+
+
+def falling(values: Array) -> Array:
+    """Places by value, the highest first; equal ones and NaN, which come last, in their own order."""
+    order: Array = np.argsort(-values, kind="stable")
+    return order
+
+
+def rising(values: Array) -> Array:
+    """Places by value, the lowest first; equal ones and NaN, which come last, in their own order."""
+    order: Array = np.argsort(values, kind="stable")
+    return order
+
+
+def _same(value: Any, option: Any) -> bool:
+    """As the SQL of ``filters``: as numbers, or as text."""
+    if isinstance(option, Range):
+        return (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and option.low <= value < option.high
+        )
+    if value == option or _text(value) == _text(option):
+        return True
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == number(option)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _coded(values: Sequence[Any], known: Coded) -> Coded:
+    """The column with these values appended. True and 1 are two values, 1 and 1.0 are one."""
+    place = {(isinstance(value, bool), value): code for code, value in enumerate(known.values)}
+    codes = np.empty(len(values), dtype=np.int32)
+    for row, value in enumerate(values):
+        codes[row] = -1 if value is None else place.setdefault((isinstance(value, bool), value), len(place))
+    return Coded(np.concatenate([known.codes, codes]), tuple(value for _, value in place))
+
+
+def _empty(kind: Any) -> Array:
+    return np.empty(0, dtype=kind)
+
+
+def _numbers(rows: Sequence[Any]) -> Array:
+    return np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+
+
+def _found(base: Base, seq: Array) -> tuple[Array, Array]:
+    """Places of the samples with these numbers, and which of the numbers are known."""
+    if not len(base):
+        return _empty(np.int64), np.zeros(len(seq), dtype=bool)
+    places = np.searchsorted(base.seq, seq).clip(max=len(base) - 1)
+    known: Array = base.seq[places] == seq
+    return places[known], known
+
+
+def _places(base: Base, seq: Array) -> Array:
+    return _found(base, seq)[0]
+
+
+def _marked(size: int, places: Array) -> Array:
+    found = np.zeros(size, dtype=bool)
+    found[places] = True
+    return found
+
+
+_NOTHING = Coded(_empty(np.int32), ())
+_NOBODY = Base(
+    _empty(np.int64), _empty("S20"), _empty(np.int64), _NOTHING, _NOTHING, _NOTHING, _empty(np.float64)
+)

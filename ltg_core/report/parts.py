@@ -1,0 +1,114 @@
+"""What a report consists of: plain values, ready to be written."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One image of a case.
+
+    Attributes:
+        url: ``data:image/…``, as ``data_url`` makes it.
+        name: What it is: "real", "unguided", "guided", "attribution".
+        text: What the classifier says of it.
+        wrong: Whether that is wrong; None where it cannot be said.
+    """
+
+    url: str
+    name: str
+    text: str = ""
+    wrong: bool | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One example.
+
+    Attributes:
+        title: Its class.
+        text: What happened, in one or two sentences.
+        note: What a person wrote about it.
+        pictures: In the order in which they are shown.
+        facts: Names and values.
+    """
+
+    title: str
+    text: str
+    note: str
+    pictures: tuple[Picture, ...]
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A share with its 95 % interval.
+
+    Attributes:
+        name: Of what.
+        part: Right answers.
+        whole: Of so many.
+        low: Lower end.
+        high: Upper end.
+        weak: Whether this is the weakness.
+    """
+
+    name: str
+    part: int
+    whole: int
+    low: float
+    high: float
+    weak: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Scatter:
+    """The map: one point a sample.
+
+    Attributes:
+        points: (x, y, kind); kind is "right", "wrong" or "made".
+        marks: (number of the case, x, y).
+        note: How it was drawn, and what was left out.
+    """
+
+    points: tuple[tuple[float, float, str], ...]
+    marks: tuple[tuple[int, float, float], ...]
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Everything that is told.
+
+    Attributes:
+        title: Of the file.
+        about: Which classifier and data, in one line.
+        date: When it was made.
+        weakness: In somebody's own words; blank lines separate paragraphs.
+        what: What fails, in one sentence.
+        often: How often.
+        sure: How sure we are.
+        measures: The numbers.
+        measured: On what they rest.
+        actions: What can be done.
+        cases: Examples.
+        chosen: How the cases were chosen.
+        scatter: The map, None for none.
+        method: How it was made: names and values.
+    """
+
+    title: str
+    about: str
+    date: str
+    weakness: str
+    what: str
+    often: str
+    sure: str
+    measures: tuple[Measure, ...]
+    measured: str
+    actions: tuple[str, ...]
+    cases: tuple[Case, ...]
+    chosen: str
+    scatter: Scatter | None
+    method: tuple[tuple[str, str], ...]

@@ -1,0 +1,83 @@
+"""How a copy of a classifier is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from ltg_core.params import Params, param
+
+SCOPES = ("head", "whole", "scratch")
+_USUAL_LR = {"head": 3e-3, "whole": 3e-4, "scratch": 3e-3}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings(Params):
+    """Settings of one training; loss and sampler have their own."""
+
+    scope: str = param(
+        "head",
+        "head: only the last layer, on features computed once; whole: all layers from where they are; scratch: all "
+        "layers from random weights",
+        choices=SCOPES,
+    )
+    epochs: int = param(30, "Epochs at most", low=1, high=10_000)
+    batch_size: int = param(128, "Images a step", low=2)
+    lr: float = param(
+        0.0, "Peak learning rate; 0 for the usual: .003 for head and scratch, .0003 for whole", low=0.0
+    )
+    optimizer: str = param("adamw", "Optimiser", choices=("adamw", "sgd"))
+    momentum: float = param(0.9, "Of sgd", low=0.0, high=0.999)
+    weight_decay: float = param(1e-4, "Weight decay", low=0.0)
+    schedule: str = param(
+        "cosine",
+        "cosine: falls to a hundredth; steps: a tenth after 80 % and again after 90 %; constant",
+        choices=("cosine", "steps", "constant"),
+    )
+    warmup: float = param(0.5, "Epochs in which the learning rate rises", low=0.0)
+    clip: float = param(1.0, "Largest norm of the gradient; 0 for any", low=0.0)
+    ema: float = param(
+        0.99, "Decay of the averaged weights, which are the result; 0 for none", low=0.0, high=0.99999
+    )
+    patience: int = param(
+        6,
+        "Epochs without improvement on real validation images before it stops; the best weights are kept. 0 runs to "
+        "the end and keeps the last",
+        low=0,
+    )
+    monitor: str = param(
+        "balanced_accuracy",
+        "What is watched on real validation images",
+        choices=("balanced_accuracy", "accuracy", "loss"),
+    )
+    precision: str = param(
+        "auto",
+        "Mixed precision; auto: bf16 (or fp16) on a GPU, none on a CPU",
+        choices=("auto", "no", "bf16", "fp16"),
+    )
+    fresh_head: bool = param(False, "Begin with a new last layer (classifier re-training)")
+    mixup: float = param(0.0, "Alpha of MixUp; 0 for none", low=0.0, high=10.0)
+    shift: int = param(0, "Random shift in pixels, each way; not for head", low=0)
+    flip: bool = param(False, "Mirror half of the images; not for head, nor where left and right matter")
+    exposure: float = param(0.0, "Random brightness factor 1 +- this; not for head", low=0.0, high=0.9)
+    checkpoint_every: int = param(200, "Steps between checkpoints", low=1)
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate, the usual one where none was given."""
+        return self.lr or _USUAL_LR[self.scope]
+
+    @property
+    def augments(self) -> bool:
+        """Whether images are changed at random."""
+        return bool(self.shift or self.flip or self.exposure)
+
+    def lr_at(self, step: int, steps: int, epoch_steps: int) -> float:
+        """Learning rate of a step."""
+        warm = min(1.0, (step + 1) / max(1.0, self.warmup * epoch_steps))
+        done = step / max(1, steps)
+        if self.schedule == "cosine":
+            return self.peak_lr * warm * (0.505 + 0.495 * math.cos(math.pi * done))
+        if self.schedule == "steps":
+            return self.peak_lr * warm * (1.0 if done < 0.8 else 0.1 if done < 0.9 else 0.01)
+        return self.peak_lr * warm

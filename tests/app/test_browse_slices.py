@@ -1,0 +1,216 @@
+"""Similar images, selections and slices through the real endpoints of Browse."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from driver import Driver, actions, texts
+
+from app.looking import known, look
+from app.query import Query
+from app.slicelist import listing
+from app.tabs import browse
+from ltg_core import workflows
+from ltg_core.curation import verdicts
+from ltg_core.data.records import Filter
+from ltg_core.jobs import Job
+
+
+def ids_of(update: dict[str, Any]) -> list[str]:
+    return [item["id"] for item in update["browse-grid"]["value"]["items"]]
+
+
+def value(update: dict[str, Any]) -> Any:
+    return update.get("value", update)
+
+
+def test_more_like_this_ranks_by_likeness_and_keeps_the_filters(page: Driver, ctx: Any) -> None:
+    one = ctx.workspace.query(Filter(split="test"), limit=1)[0]
+    panel = page.call("browse-grid", "pick", {"id": one})["browse-panel"]
+    assert ("like", {"id": one}) in actions(panel)
+    page.call("browse-facets", "act", {"name": "filter", "field": "split", "value": "val"})
+    found = page.call("browse-panel", "act", {"name": "like", "id": one})
+    wanted = workflows.likeness(ctx.workspace, ctx.classifier(), one)
+    ranked = wanted.ranked(ctx.workspace, Filter(split="val", origin="real"))
+    assert ids_of(found) == ranked.ids()
+    first = found["browse-grid"]["value"]["items"][0]
+    assert first["s"].startswith(f"{wanted.of(ranked)[0]:.2f} ") and first["p"] >= 0
+    assert found["address"]["set"] == {"split": "val", "like": one, "sample": one}
+    assert "Most similar to this" in texts(found["browse-count"])
+    back = page.call("browse-count", "act", {"name": "unlike"})
+    assert "like" not in back["address"]["set"] and set(ids_of(back)) == set(ranked.ids())
+
+
+@pytest.mark.parametrize("like", ("nobody", "u123", "0" * 64))
+def test_a_link_to_a_picture_or_slice_that_is_not_here_says_so_and_shows_the_rest(
+    page: Driver, ctx: Any, like: str
+) -> None:
+    for query in (f"?split=test&like={like}", f"?split=test&slice={like}"):
+        arrived = page.call("address", "go", {"query": query})
+        assert set(ids_of(arrived)) == set(ctx.workspace.query(Filter(split="test", origin="real")))
+    assert len(page.messages) == 2 and all("left out" in said for said in page.messages)
+
+
+@pytest.mark.parametrize("like", ("../x", "a b", "x" * 65, "é"))
+def test_what_can_be_no_id_is_not_even_looked_up(page: Driver, like: str) -> None:
+    page.call("browse-panel", "act", {"name": "like", "id": like})
+    arrived = page.call("address", "go", {"query": f"?like={like}"})
+    assert arrived["browse-grid"]["value"]["items"] and not page.messages
+
+
+def test_a_selection_is_tagged_and_kept_as_a_slice(page: Driver, ctx: Any) -> None:
+    ids = ctx.workspace.query(Filter(split="train"), limit=3)
+    shown = page.call("browse-grid", "pick", {"id": ids[0], "ids": ids})
+    offered = {name for name, _ in actions(shown["browse-selection"])}
+    assert offered == {"explain", "imagine", "map", "ask", "deselect"} and "3 selected" in texts(
+        shown["browse-selection"]
+    )
+    asked = page.call("browse-selection", "act", {"name": "ask", "what": "tag"})
+    assert asked["browse-ask"]["visible"] is True and "3 samples" in asked["browse-words"]["label"]
+    page.call("browse-words", "submit", browse_words="odd, <b>wet")
+    assert ctx.workspace.query(Filter(tag="<b>wet")) == ctx.workspace.query(Filter(tag="odd")) == ids
+    verdicts.undo(ctx.workspace)
+    assert ctx.workspace.query(Filter(tag="odd")) == []
+    page.call("browse-selection", "act", {"name": "ask", "what": "slice"})
+    page.call("browse-words", "submit", browse_words="three")
+    (kept,) = workflows.slices(ctx.workspace, "saved")
+    assert kept.name == "three" and ctx.workspace.query(kept.filter) == ids
+    page.call("browse-words", "submit", browse_words="four")
+    assert any("asked" in said for said in page.messages), "the line answers once"
+    opened = page.call("browse-summary", "act", {"name": "slice-open", "id": kept.id})
+    assert set(ids_of(opened)) == set(ids) and opened["address"]["set"]["slice"] == kept.id
+    assert "three" in texts(opened["browse-count"])
+    one = page.call("browse-grid", "pick", {"id": ids[0], "ids": ids[:1]})
+    assert not texts(one["browse-selection"])
+    workflows.remove_slice(ctx.workspace, kept.id)
+
+
+def test_several_samples_go_to_the_other_tabs(page: Driver, ctx: Any, ended: Callable[..., Job]) -> None:
+    ids = ctx.workspace.query(Filter(label=1, split="train"), limit=2)
+    page.call("browse-grid", "pick", {"id": ids[0], "ids": ids})
+
+    def jump(name: str) -> dict[str, Any]:
+        found = [
+            dependency
+            for dependency in page.config["dependencies"]
+            if [page.ids["browse-selection"], "act"] in [list(target) for target in dependency["targets"]]
+            and page.ids["imagine-prompt"] in dependency["outputs"]
+        ]
+        return page.run(found[0], {"name": name})
+
+    assert jump("imagine")["tabs"]["selected"] == "imagine"
+    assert jump("map")["tabs"]["selected"] == "map"
+    assert page.follow(jump("explain"))["tabs"]["selected"] == "explain"
+    job = ended("explain")
+    assert job.state == "done" and job.spec is not None and job.spec.arguments["ids"] == ids
+
+
+def test_filters_are_kept_as_a_slice_that_opens_as_conditions(page: Driver, ctx: Any) -> None:
+    page.call("browse-facets", "act", {"name": "filter", "field": "label", "value": "stop"})
+    shown = page.call("browse-facets", "act", {"name": "filter", "field": "answer", "value": "wrong"})
+    assert ("ask", {"what": "filter"}) in actions(shown["browse-count"])
+    page.call("browse-count", "act", {"name": "ask", "what": "filter"})
+    page.call("browse-words", "submit", browse_words="wrong stops")
+    (kept,) = workflows.slices(ctx.workspace, "saved")
+    listed = page.call("browse-count", "act", {"name": "show", "mode": "slices"})["browse-summary"]
+    assert "wrong stops" in texts(listed)
+    opened = page.call("browse-summary", "act", {"name": "slice-open", "id": kept.id})
+    assert opened["address"]["set"] == {"class": "stop", "answer": "wrong"}
+    page.call("browse-count", "act", {"name": "show", "mode": "slices"})
+    page.call("browse-summary", "act", {"name": "ask", "what": "rename", "id": kept.id})
+    renamed = page.call("browse-words", "submit", browse_words="stops that are wrong")
+    assert ("slice-name", {"id": kept.id, "text": "wrong stops"}) in actions(renamed["browse-summary"])
+    page.call("browse-summary", "act", {"name": "slice-name", "id": kept.id, "text": "wrong stops"})
+    assert [one.name for one in workflows.slices(ctx.workspace)] == ["wrong stops"]
+    workflows.rename_slice(ctx.workspace, kept.id, "stops that are wrong")
+    gone = page.call("browse-summary", "act", {"name": "slice-remove", "id": kept.id})["browse-summary"]
+    assert workflows.slices(ctx.workspace) == []
+    assert ("slice-restore", {"id": kept.id, "text": ""}) in actions(gone)
+    page.call("browse-summary", "act", {"name": "slice-restore", "id": kept.id})
+    assert [one.name for one in workflows.slices(ctx.workspace)] == ["stops that are wrong"]
+    workflows.remove_slice(ctx.workspace, kept.id)
+
+
+def test_every_query_that_a_slice_becomes_means_its_filter(ctx: Any) -> None:
+    from app.query import as_filter, as_query
+    from ltg_core.data.records import Range
+
+    labels, model = ctx.workspace.label_names(), ctx.model_hash
+    for chosen in (
+        Filter(model_hash=model),
+        Filter(split="", label=0, model_hash=model),
+        Filter(split=("val", ""), prediction=1, correct=False, origin="real", model_hash=model),
+        Filter(
+            meta={"x": Range(0.5, 2.25), "lamp": "true"},
+            tag="a",
+            text="b c",
+            verdict="flagged",
+            model_hash=model,
+        ),
+    ):
+        query = as_query(chosen, labels, "ab")
+        assert not query.slice and as_filter(query, labels, model) == chosen
+    for chosen in (Filter(ids=("a",), model_hash=model), Filter(meta={"x": ["1", "2"]}, model_hash=model)):
+        assert as_query(chosen, labels, "ab") == Query(origin="any", slice="ab")
+
+
+def test_the_search_for_weak_slices_is_a_job_and_says_what_it_did(
+    page: Driver, ctx: Any, ended: Callable[..., Job]
+) -> None:
+    page.call("browse-count", "act", {"name": "show", "mode": "slices"})
+    started = page.call("browse-summary", "act", {"name": "find", "outcome": "entropy"})
+    assert "Looking for weak slices" in texts(started["browse-progress"])
+    job = ended("slices")
+    assert job.state == "done" and job.result["samples"] == 36
+    shown = texts(listing(ctx, "entropy"))
+    assert "candidates" in shown and "36 held-out samples" in shown
+
+
+def test_hostile_names_and_values_are_only_texts(ctx: Any) -> None:
+    hostile = '<img src=x onerror="alert(1)">${7*7}\u202e'
+    one = workflows.save_slice(ctx.workspace, hostile, Filter(meta={hostile: hostile}))
+    node = listing(ctx, "")
+
+    def every(part: Any) -> list[str]:
+        if not isinstance(part, dict):
+            return []
+        return [str(part.get("x", "")), *[text for child in part.get("k", []) for text in every(child)]]
+
+    assert hostile in every(node)
+    seen = look(ctx, browse.opened_slice(ctx, Query(), one))
+    assert len(seen.ranked) == 0 and seen.query.meta == {hostile: hostile}
+    workflows.remove_slice(ctx.workspace, one)
+
+
+def test_a_page_beyond_the_last_is_the_last_and_a_size_keeps_the_place(page: Driver, ctx: Any) -> None:
+    first = page.call("browse-count", "act", {"name": "page", "to": "99"})
+    assert first["address"]["set"] == {"page": "2"} and len(ids_of(first)) == 12
+    whole = page.call("browse-count", "act", {"name": "size", "n": 120})
+    assert whole["address"]["set"] == {"size": "120"} and len(ids_of(whole)) == 72
+    for data in (
+        {"name": "size", "n": 7},
+        {"name": "size"},
+        {"name": "page", "to": "²"},
+        {"name": "page", "to": "-1"},
+    ):
+        assert "browse-grid" not in page.call("browse-count", "act", data)
+
+
+def test_a_query_without_its_slice_is_the_rest_of_it(ctx: Any) -> None:
+    query, missing = known(ctx, Query(slice="none", split="test"))
+    assert query == Query(split="test") and "no slice" in missing
+    assert known(ctx, Query(split="test")) == (Query(split="test"), "")
+    assert dataclasses.replace(query, slice="") == query
+
+
+def test_calibration_is_drawn_for_all_and_for_one_class(page: Driver, ctx: Any) -> None:
+    page.call("browse-facets", "act", {"name": "filter", "field": "split", "value": "test"})
+    shown = page.call("browse-count", "act", {"name": "show", "mode": "classes"})["browse-summary"]
+    check = workflows.check_classifier(ctx.workspace, ctx.classifier(), "test")
+    assert f"Calibration error {100 * check['ece']:.1f} %" in texts(shown) and "all classes" in texts(shown)
+    one = page.call("browse-summary", "act", {"name": "of", "label": "stop"})
+    assert "Calibration: stop" in texts(one["browse-summary"]) and one["address"]["set"]["of"] == "stop"
+    assert ("of", {"label": ""}) in actions(one["browse-summary"])

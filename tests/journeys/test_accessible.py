@@ -1,0 +1,100 @@
+"""Every tab, in light and in dark, through axe-core: names, roles, contrast."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import Visit
+from playwright.sync_api import expect
+from test_main_loop import SLOW, opened
+
+pytestmark = pytest.mark.timeout(900)
+# Tab, what shows that it has been drawn, and then: what is clicked there, and what shows up.
+TABS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
+    "Start": ("#start-view .glance .figure", (("#header details.jobs > summary", ".jobs-panel"),)),
+    "Browse": (
+        "#browse-grid .card",
+        (
+            ("#browse-grid .card", "#browse-panel .hero"),
+            ("#browse-count button.mode >> text=Confusion matrix", "#browse-summary table"),
+            ("#browse-count button.mode >> text=By class", "#browse-summary table .class-name"),
+            ("#browse-count button.mode >> text=Slices", "#browse-summary .slices-search"),
+        ),
+    ),
+    "Coverage": (
+        "#coverage-grid .cover",
+        (
+            ("#coverage-grid .cover", "#coverage-panel .facts"),
+            ("#coverage-top button.mode >> text=By need", "#coverage-grid table.needs"),
+        ),
+    ),
+    "Imagine": ("#imagine-estimate .price", (("#imagine-all > button", "#imagine-candidates"),)),
+    "Explain": ("#explain-results .empty", ()),
+    "Map": ("#map-draw", ()),
+    "Curate & Export": (
+        "#curate-decide",
+        (
+            ("#curate-parts [role=tab] >> text=Blind review", "#curate-review"),
+            ("#curate-parts [role=tab] >> text=Sets", "#curate-sets"),
+            ("#curate-parts [role=tab] >> text=History", "#curate-history"),
+            ("#curate-parts [role=tab] >> text=Export", "#export-preview"),
+        ),
+    ),
+    "Tell": ("#tell-make", ()),
+    "Setup": (
+        "#setup-steps .step",
+        (
+            ("#setup-steps .step button >> text=Data", "#setup-import"),
+            ("#setup-steps .step button >> text=Check", "#setup-check-grid .card"),
+        ),
+    ),
+}
+GRAVE = ("serious", "critical")
+# Colours fade from one scheme to the other.
+CALM = "Promise.allSettled(document.getAnimations().filter(a => a instanceof CSSTransition).map(a => a.finished))"
+
+
+def test_no_tab_has_a_grave_fault_of_accessibility(visit: Visit) -> None:
+    """Light first; in dark only the colours are other ones."""
+    page = visit.page
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    opened(page)
+    found = []
+    for name, (drawn, further) in TABS.items():
+        visit.tab(name)
+        expect(page.locator(drawn).first).to_be_visible(timeout=SLOW)
+        found += faults(page, name)
+        for button, opens in further:
+            page.locator(button).first.click()
+            expect(page.locator(opens).first).to_be_visible(timeout=60_000)
+            found += faults(page, f"{name}, {opens}")
+        if name == "Browse":
+            visit.shot("accessible")
+    assert not found, "\n".join(found)
+
+
+def faults(page: Any, where: str) -> list[str]:
+    """What axe-core finds in what is visible, in light and in dark, with the places."""
+    found = read(page, f"{where}, light", {})
+    page.emulate_media(color_scheme="dark")
+    expect(page.locator("body")).to_have_class(re.compile(r"\bdark\b"))
+    page.evaluate(CALM)
+    found += read(page, f"{where}, dark", {"runOnly": ["color-contrast"]})
+    page.emulate_media(color_scheme="light")
+    expect(page.locator("body")).not_to_have_class(re.compile(r"\bdark\b"))
+    page.evaluate(CALM)
+    return found
+
+
+def read(page: Any, where: str, options: dict[str, Any]) -> list[str]:
+    """Grave faults, at most eight places each."""
+    answer = Axe().run(page, options={"resultTypes": ["violations"], **options}).response
+    return [
+        f"{where}: {one['id']} ({one['impact']}): {node['target']} {node['failureSummary'].splitlines()[1].strip()}"
+        for one in answer["violations"]
+        if one["impact"] in GRAVE
+        for node in one["nodes"][:8]
+    ]
