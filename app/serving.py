@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from typing import Any
 
 import uvicorn
 
@@ -18,9 +20,25 @@ class Server(uvicorn.Server):
     """
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the endless streams; then wait for everything else as ever."""
+        """Close the endless streams; then wait for everything else as ever, but not for somebody who has stopped reading."""
         for connection in list(self.server_state.connections):
             scope, transport = getattr(connection, "scope", None), getattr(connection, "transport", None)
             if scope is not None and transport is not None and str(scope["path"]).startswith(ENDLESS):
                 transport.close()
-        await super().shutdown(sockets)
+        limit = self.config.timeout_graceful_shutdown
+        later = asyncio.get_running_loop().call_later((limit or 2) / 2, self._cut)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            later.cancel()
+
+    def _cut(self) -> None:
+        """Connections without a running request: unread answers, and those that were opened while the end began."""
+        for connection in list(self.server_state.connections):
+            transport, cycle = getattr(connection, "transport", None), getattr(connection, "cycle", None)
+            if transport is not None and (transport.is_closing() or cycle is None or _done(cycle)):
+                transport.abort()
+
+
+def _done(cycle: Any) -> bool:
+    return bool(getattr(cycle, "response_complete", False))

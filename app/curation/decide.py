@@ -63,6 +63,7 @@ def show(
     sort = _sort(choice)
     ids, offset, total = page(ctx, chosen, offset, sort=sort)
     value = {
+        **figures(ctx, chosen),  # first: what somebody decides from here on, this page has not seen
         "mode": "decide",
         "items": items(ctx, ids),
         "empty": _NOTHING if choice == choice.cleared() else _FILTERED,
@@ -73,7 +74,6 @@ def show(
         "first": first,
         "focus": focus,
         "tags": ctx.workspace.tags(),
-        **figures(ctx, chosen),
     }
     return {w.choice: choice, w.offset: offset, w.rail: rail(ctx, choice), w.grid: value}
 
@@ -91,12 +91,12 @@ def answer(
     shown = text_ids(data.get("shown"), limit=PAGE)
     chosen = choice.as_filter(ctx.workspace.label_names())
     patch = {
+        **figures(ctx, chosen),  # first, as in ``show``
         "ack": number,
         "items": state(ctx, shown),
         "notice": " ".join(dict.fromkeys(told)),
         "focus": focus,
         "tags": ctx.workspace.tags(),
-        **figures(ctx, chosen),
     }
     return max(number, acked), patch
 

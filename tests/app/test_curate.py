@@ -12,6 +12,7 @@ import httpx
 import pytest
 from driver import Driver, actions, texts
 
+from app.curation import decide
 from ltg_core import curation
 from ltg_core.curation import review, sets
 from ltg_core.data.records import Filter
@@ -83,6 +84,23 @@ def test_two_pages_do_not_overwrite_each_other_unseen(
         assert patch["notice"] == "" and patch["items"][real[0]]["v"] == "accepted"
     patch = send(page, 2, ("verdict", "flagged", real[1:2]), seen=shown_at)
     assert "another page" in patch["notice"] and ctx.workspace.sample(real[1]).verdict == "accepted"
+
+
+def test_a_decision_that_falls_into_an_answer_is_not_taken_for_seen(
+    page: Driver, ctx: Any, real: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = decide.state
+
+    def interrupted(ctx: Any, ids: list[str]) -> dict[str, Any]:
+        found = kept(ctx, ids)
+        curation.decide(ctx.workspace, real[1:2], "verdict", "rejected", author="somebody else")
+        return found
+
+    monkeypatch.setattr(decide, "state", interrupted)
+    patch = send(page, 1, ("verdict", "flagged", real[:1]), seen=curation.clock(ctx.workspace), shown=real)
+    monkeypatch.undo()
+    patch = send(page, 2, ("verdict", "accepted", real[1:2]), seen=patch["clock"])
+    assert "another page" in patch["notice"] and ctx.workspace.sample(real[1]).verdict == "rejected"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +104,15 @@ def cards(page: Any) -> Any:
 
 def progress(page: Any, text: str) -> None:
     expect(page.locator("#curate-grid .curate-bar .count > b")).to_have_text(text)
+
+
+def quiet(page: Any, seconds: float = 3.0) -> None:
+    """Wait until the page has asked its server for nothing for so long."""
+    last = [time.monotonic()]
+    page.on("request", lambda request: last.append(time.monotonic()))
+    page.on("requestfinished", lambda request: last.append(time.monotonic()))
+    while time.monotonic() - last[-1] < seconds:
+        page.wait_for_timeout(100)
 
 
 def saved(page: Any) -> None:
@@ -337,9 +347,10 @@ def test_two_pages_that_decide_on_the_same_images_lose_nothing(visit: Visit) -> 
     expect(cards(other)).to_have_count(MADE)
     expect(other.locator("#header .chip", has_text="Accuracy")).to_be_visible()
     cards(other).nth(5).click()
-    other.keyboard.press("f")  # it has been drawn for the last time, and knows what there is
+    other.keyboard.press("f")
     saved(other)
     expect(other.locator("#curate-filters .facet-row", has_text="Flagged")).to_contain_text("1")
+    quiet(other)  # it has been drawn for the last time, and knows what there is
     cards(page).nth(1).click()
     page.keyboard.press("x")
     saved(page)
