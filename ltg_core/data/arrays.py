@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -106,7 +107,7 @@ class Arrays(Source):
             if self._zip is not None:
                 return self._zip.open(member)
             return open(self._path, "rb")
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except (OSError, zipfile.BadZipFile, RuntimeError, ValueError, struct.error) as error:
             raise DatasetError(f"'{self._path.name}' cannot be read: {error}") from error
 
     def _found(self) -> list[Block]:

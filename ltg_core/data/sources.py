@@ -258,6 +258,8 @@ def _check_zip(name: str, entries: Sequence[zipfile.ZipInfo]) -> None:
         raise DatasetError(f"'{name}' has {len(entries):,} entries; the limit is {MAX_ZIP_ENTRIES:,}")
     for entry in entries:
         path = entry.filename.replace("\\", "/")
+        if not path:
+            raise DatasetError(f"'{name}' is damaged: it has an entry without a name; fetch it again")
         if path.startswith("/") or ".." in path.split("/") or path[1:2] == ":" or "\0" in path:
             raise DatasetError(
                 f"'{name}' was refused: the entry {entry.filename!r} points outside the zip file"

@@ -9,6 +9,7 @@ import re
 import struct
 import warnings
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -289,7 +290,7 @@ def _refuse_programs_and_bombs(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, struct.error, *BROKEN) as error:
         raise ModelError(f"{path.name} is damaged; fetch it again ({first_line(error)})") from error
     if kind := program_kind(path):
         raise refuse_program(path, kind)
@@ -306,7 +307,7 @@ def _foreign_globals(path: Path) -> list[str]:
                 streams = [archive.read(n) for n in names]
         else:
             streams = [path.read_bytes()]
-    except (zipfile.BadZipFile, OSError):
+    except (zipfile.BadZipFile, struct.error, zlib.error, *BROKEN):
         return []
     found: list[str] = []
     for stream in streams:

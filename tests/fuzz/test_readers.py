@@ -125,6 +125,15 @@ def tabled(buffer: io.BytesIO) -> None:
     )
 
 
+def with_name(whole: bytes, old: bytes, new: bytes) -> bytes:
+    """A zip whose table of contents calls an entry ``new``; what is left of the old name becomes its comment."""
+    data, place = bytearray(whole), whole.rindex(old)
+    data[place : place + len(new)] = new
+    struct.pack_into("<H", data, place - 18, len(new))
+    struct.pack_into("<H", data, place - 14, len(old) - len(new))
+    return bytes(data)
+
+
 TENSORS = {"layer1.weight": torch.ones(3, 2), "fc.bias": torch.zeros(4)}
 WHOLE = {
     "a.zip": written(zipped),
@@ -169,6 +178,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @TESTED
+@example(("a.zip", with_name(WHOLE["a.zip"], b"train/yield/b.png", b"")))
 @given(st.sampled_from(sorted(WHOLE)).flatmap(lambda name: st.tuples(st.just(name), damaged(WHOLE[name]))))
 def test_damaged_data_sets(folder: Path, case: tuple[str, bytes]) -> None:
     (folder / case[0]).write_bytes(case[1])
@@ -176,6 +186,7 @@ def test_damaged_data_sets(folder: Path, case: tuple[str, bytes]) -> None:
 
 
 @TESTED
+@example(("a.pt", with_name(WEIGHTS["a.pt"], b"archive/byteorder", b"\x80")))
 @given(
     st.sampled_from(sorted(WEIGHTS)).flatmap(lambda name: st.tuples(st.just(name), damaged(WEIGHTS[name])))
 )
