@@ -9,7 +9,7 @@ WORKSPACE ?= workspace
 ARGS ?=
 CASES ?= 20000
 
-.PHONY: help env app test check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-zoo film fuzz clean
+.PHONY: help env app test check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-zoo bench-users film fuzz clean
 
 help:
 	@echo "make app         create the environment, open the app with the demo on 127.0.0.1 (ARGS='--port 8000')"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-demo  measure the demo and write docs/evidence.md"
 	@echo "make bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds   waiting times; the page; CIFAR-10; GTSRB; other worlds"
 	@echo "make bench-zoo   put some 70 architectures through every step and write docs/zoo.md"
+	@echo "make bench-users   what each further user of a server costs in time, memory and disk"
 	@echo "make film        record the loop on the demo into docs/screenshots/film.webp (Chromium, some three minutes)"
 	@echo "make fuzz        20,000 damaged and hostile files through every reader (CASES=20000)"
 	@echo "TORCH=cpu|cuda make app   choose the build of torch by hand"
@@ -83,6 +84,9 @@ bench-zoo: $(TESTSTAMP)
 
 film: $(TESTSTAMP)
 	$(BIN)/python -m benchmarks.film $(ARGS)
+
+bench-users: $(TESTSTAMP)
+	$(BIN)/python -m benchmarks.users $(ARGS)
 
 fuzz: $(TESTSTAMP)
 	FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests/fuzz -p no:cacheprovider --timeout 7200 $(ARGS)

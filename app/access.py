@@ -27,7 +27,7 @@ def add_arguments(made: argparse.ArgumentParser) -> None:
         "who may come in",
         "By default the page listens on this machine only and asks for nothing. As soon as others could\n"
         "reach it, it starts only with users (see 'app.py users --help'), or with one of the flags below.\n"
-        "Users have their own jobs and uploads and share one workspace; SECURITY.md says what that means.",
+        "Every user has a workspace of their own, unless it is --shared; SECURITY.md says what that means.",
     )
     add = group.add_argument
     add("--host", help="address to listen on (default: this machine only; on a Hugging Face Space all)")
@@ -44,6 +44,11 @@ def add_arguments(made: argparse.ArgumentParser) -> None:
     ):
         way.add_argument(flag, dest="access", action="store_const", const=value, help=text)
     add("--users", type=Path, metavar="FILE", help=f"who may log in (default: {usual_file()})")
+    add(
+        "--shared",
+        action="store_true",
+        help="users work in one workspace: samples, slices and decisions are seen and changed by all of them",
+    )
     add(
         "--allow-host",
         action="append",

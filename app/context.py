@@ -1,4 +1,4 @@
-"""The state of the process: settings, workspace, jobs. Passed explicitly; there is no other."""
+"""The state of a workspace in this process: settings, workspace, jobs. Passed explicitly; there is no other."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app import opening, visitors
-from app.lanes import LANES, Lanes
-from app.quotas import Admission
+from app.lanes import LANES, Machine
+from app.quotas import Admission, Folder
 from app.render import Node, job_bar
 from app.settings import Settings
 from ltg_core.errors import Cancelled, InputError, LtgError, WorkerLost
@@ -30,20 +30,24 @@ _RESUMED = ("generate", "imagine", "resume_generate")
 
 
 class AppContext:
-    """One per process.
+    """One per workspace: one per process, or one per user (``app.rooms``).
 
     Args:
-        settings: From the command line.
+        settings: From the command line; ``settings.workspace`` is this workspace.
+        machine: What it shares with other workspaces of the process, None where it is alone.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, machine: Machine | None = None) -> None:
         self.settings = settings
+        self.machine = machine or Machine(settings)
+        self.lanes = self.machine.lanes
         # Within an event the board shows and cancels the visitor's own jobs only.
-        self.jobs = JobBoard(log=self, viewer=visitors.current)
-        self.lanes = Lanes(settings.workspace, memory_gb=settings.limits.worker_gb)
-        self.admission = Admission(settings.workspace, settings.limits)
+        self.jobs = JobBoard(log=self, viewer=visitors.current, line=self.machine.line)
+        own = Folder(settings.workspace) if machine is not None else None
+        self.admission = Admission(self.machine.disk, settings.limits, own)
         self.revision = 0  # grows when samples, models or scores change, so that pages know what is stale
         self._workspace: Workspace | None = None
+        self._warming: threading.Thread | None = None
         self._opening = threading.Lock()
         self._cache: dict[Any, Any] = {}
         self._caching = threading.Lock()
@@ -220,8 +224,7 @@ class AppContext:
 
     def strangers(self, job: Job) -> int:
         """How many of those belong to somebody else."""
-        viewer = visitors.current()
-        return sum(viewer is not None and one.owner not in ("", viewer) for one in self.jobs.ahead(job))
+        return sum(not self.jobs.may_see(one) for one in self.jobs.ahead(job))
 
     def bar(self, job: Job, *, cancel: bool = True, again: str | None = None) -> Node:
         """The job with its place in the queue, its progress and its buttons; ``again`` None for what can be done."""
@@ -264,7 +267,7 @@ class AppContext:
                     self.changed()
 
             try:
-                return self.lanes.run(lane, spec, told, cancel)
+                return self.lanes.run(lane, self.settings.workspace, spec, told, cancel)
             except WorkerLost as error:
                 self.workspace.find_interrupted()
                 raise WorkerLost(f"{error}. Press Resume or Start again to go on") from error
@@ -304,11 +307,24 @@ class AppContext:
     def start(self) -> None:
         """Begin what the command line asked for, behind the page's back."""
         self.lanes.start("compute")
-        threading.Thread(target=opening.warm_up, args=(self,), name="warm-up", daemon=True).start()
+        self._warming = threading.Thread(target=opening.warm_up, args=(self,), name="warm-up", daemon=True)
+        self._warming.start()
+
+    @property
+    def warming(self) -> bool:
+        """Whether it has not yet begun everything that it was asked for."""
+        return self._warming is not None and self._warming.is_alive()
+
+    def leave(self) -> None:
+        """Close the workspace."""
+        with self._opening:
+            if self._workspace is not None:
+                self._workspace.close()
+                self._workspace = None
 
     def close(self) -> None:
         """End the workers; what they were doing can be resumed."""
-        self.lanes.close()
+        self.machine.close()
 
     def save(self, job: Job) -> None:
         """Write a job down in the workspace, which is opened for the first of them."""

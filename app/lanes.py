@@ -1,4 +1,4 @@
-"""Which jobs wait for each other, and the processes that do their work."""
+"""Which jobs wait for each other, the processes that do their work, and what all workspaces of a server share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ltg_core.jobs import CancelToken, ProgressFn, Spec
+from app.quotas import Folder
+from app.settings import Settings
+from ltg_core.jobs import CancelToken, Line, ProgressFn, Spec
 from ltg_core.workers import Worker
 
 LANES: Mapping[str, str] = MappingProxyType(
@@ -23,25 +25,25 @@ class Lanes:
     """Two processes for all lanes: one holds the models and does what needs the accelerator, the other does the rest.
 
     Args:
-        workspace: Its folder; the workers open it as well.
         memory_gb: What a process may take; 0 for no limit.
     """
 
-    def __init__(self, workspace: Path, *, memory_gb: float = 0.0) -> None:
-        options = {"workspace": str(workspace.resolve())}
+    def __init__(self, *, memory_gb: float = 0.0) -> None:
         desk = "ltg_core.workflows.tasks:desk"
         self.workers = {
-            name: Worker(desk, options, name=name, memory=int(memory_gb * 2**30))
-            for name in (_COMPUTE, _DATA)
+            name: Worker(desk, name=name, memory=int(memory_gb * 2**30)) for name in (_COMPUTE, _DATA)
         }
 
     def start(self, lane: str) -> None:
         """Have the lane's process import and load before it is needed."""
         self._worker(lane).start()
 
-    def run(self, lane: str, spec: Spec, on_progress: ProgressFn, cancel: CancelToken) -> Any:
-        """Do one task in the lane's process; see ``Worker.run``."""
-        return self._worker(lane).run(spec.task, spec.arguments, on_progress=on_progress, cancel=cancel)
+    def run(
+        self, lane: str, workspace: Path, spec: Spec, on_progress: ProgressFn, cancel: CancelToken
+    ) -> Any:
+        """Do one task on a workspace in the lane's process, which opens it as well; see ``Worker.run``."""
+        given = {"workspace": str(workspace.resolve()), "arguments": spec.arguments}
+        return self._worker(lane).run(spec.task, given, on_progress=on_progress, cancel=cancel)
 
     def close(self) -> None:
         """End the processes."""
@@ -50,3 +52,20 @@ class Lanes:
 
     def _worker(self, lane: str) -> Worker:
         return self.workers[_COMPUTE if lane == _COMPUTE else _DATA]
+
+
+class Machine:
+    """What there is once, however many workspaces a server has: its processes, the line before them, its disk.
+
+    Args:
+        settings: From the command line; ``settings.workspace`` holds everything.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.lanes = Lanes(memory_gb=settings.limits.worker_gb)
+        self.line = Line()
+        self.disk = Folder(settings.workspace)
+
+    def close(self) -> None:
+        """End the processes; what they were doing can be resumed."""
+        self.lanes.close()

@@ -50,6 +50,9 @@ _LOGIN = """<p>Find the blind spots of a classifier.</p>{said}
 <label>Password<input name="password" type="password" autocomplete="current-password" maxlength="200" required{second}>
 </label>
 <input type="hidden" name="next" value="{next}"><button>Log in</button></form>"""
+_WAITING = """<p><b>Your workspace is being prepared.</b></p>
+<p role="status">{text}</p>
+<p style="margin:0">This page looks again every few seconds.</p>"""
 _ACCOUNT = """<p>You are logged in as <b>{name}</b>.</p>
 <form method="post" action="logout"><button>Log out</button></form>
 <p style="margin:1rem 0 0"><a href="./">Back to the page</a></p>"""
@@ -93,6 +96,13 @@ def routes(server: FastAPI, logins: Logins) -> None:
 def login_address(query: str) -> str:
     """Where somebody is sent who is not logged in; ``query`` is the view that they asked for."""
     return "login" + (f"?next={quote('?' + query)}" if query else "")
+
+
+def waiting_page(text: str) -> HTMLResponse:
+    """Shown to a new user while the first workspace is being filled; ``text`` is safe HTML."""
+    made = _page("One moment", _WAITING.format(text=text))
+    made.headers["Refresh"] = "3"
+    return made
 
 
 def _form(name: str = "", next: str = "", said: str = "") -> str:

@@ -6,14 +6,17 @@ import asyncio
 import dataclasses
 import hashlib
 import ipaddress
+import json
 import logging
 import math
+import os
 import secrets
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from app.users import Users
+from app.users import Users, write_private
 from ltg_core.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -21,6 +24,8 @@ log = logging.getLogger(__name__)
 COOKIE = "ltg_session"
 IDLE, LONGEST = 7 * 24 * 3600, 30 * 24 * 3600
 """Seconds after which a ticket ends: unused, and in any case."""
+_WRITTEN = 600.0  # seconds between two writes of when tickets were last used
+_VERSION = 1
 _TICKETS = 50  # of one user; the oldest is dropped
 _HASHING = 2  # passwords that are looked at at a time: each takes 64 MiB
 _WAITING = 50  # that may wait for it
@@ -119,17 +124,18 @@ class Refused(Exception):
 
 
 class Logins:
-    """Who is logged in. Tickets are kept in memory, as hashes: a restart logs everybody out.
+    """Who is logged in. Only hashes of the tickets are kept, in memory and in a file that its owner alone may read.
 
     Args:
         users: Who may.
-        clock: Seconds.
+        clock: Seconds, also of other processes.
+        file: Where a restart finds who was logged in; None for nowhere.
     """
 
-    def __init__(self, users: Users, clock: Clock = time.monotonic) -> None:
-        self.users, self.throttle = users, Throttle(clock)
-        self._clock = clock
-        self._tickets: dict[str, _Ticket] = {}
+    def __init__(self, users: Users, clock: Clock = time.time, *, file: Path | None = None) -> None:
+        self.users, self.throttle = users, Throttle()
+        self._clock, self._file, self._written = clock, file, clock()
+        self._tickets: dict[str, _Ticket] = _read(file) if file is not None else {}
         self._lock = threading.Lock()
         self._hashing = asyncio.Semaphore(_HASHING)
         self._waiting = 0
@@ -168,17 +174,32 @@ class Logins:
             found = self._tickets.get(key)
             if found is None:
                 return None
-            over = now - found.used > IDLE or now - found.made > LONGEST
-            if over or not found.stamp or self._stamp(found.name) != found.stamp:
+            if _over(found, now) or not found.stamp or self._stamp(found.name) != found.stamp:
                 del self._tickets[key]
+                self._write()
                 return None
             found.used = now
+            if now - self._written > _WRITTEN:
+                self._write()
             return found.name
 
     def leave(self, ticket: str) -> None:
         """Log out."""
         with self._lock:
-            self._tickets.pop(_key(ticket), None)
+            if self._tickets.pop(_key(ticket), None) is not None:
+                self._write()
+
+    def _write(self) -> None:
+        """Keep what a restart should find."""
+        now = self._written = self._clock()
+        if self._file is None:
+            return
+        kept = {key: dataclasses.asdict(one) for key, one in self._tickets.items() if not _over(one, now)}
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_private(self._file, json.dumps({"version": _VERSION, "tickets": kept}))
+        except OSError:  # the log-in holds until the server ends
+            log.exception("who is logged in could not be written to %s", self._file)
 
     def _stamp(self, name: str) -> str:
         try:
@@ -194,7 +215,30 @@ class Logins:
             own = [key for key, one in self._tickets.items() if one.name == name]
             for key in own[:-_TICKETS]:
                 del self._tickets[key]
+            self._write()
         return ticket
+
+
+def _over(ticket: _Ticket, now: float) -> bool:
+    return now - ticket.used > IDLE or now - ticket.made > LONGEST
+
+
+def _read(file: Path) -> dict[str, _Ticket]:
+    """Tickets of an earlier server; none where somebody else may have written them, or the file is damaged."""
+    try:
+        if os.name == "posix" and file.stat().st_mode & 0o077:
+            log.warning("%s can be read by other accounts; everybody has to log in again", file)
+            return {}
+        found = json.loads(file.read_text(encoding="utf-8"))["tickets"]
+        return {
+            str(key): _Ticket(str(one["name"]), str(one["stamp"]), float(one["made"]), float(one["used"]))
+            for key, one in found.items()
+        }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        log.warning("%s is damaged; everybody has to log in again", file)
+        return {}
 
 
 def _key(ticket: str) -> str:

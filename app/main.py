@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import webbrowser
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from app import jumps, places, queue
 from app.components import ASSETS, Address, View
 from app.context import AppContext
 from app.header import header, header_key
+from app.rooms import Here, Rooms
 from app.server import make_server, new_key
 from app.session import BEATS, QUICK, Session, polite
 from app.settings import USUAL_PORT, Settings, free_port
@@ -42,11 +44,12 @@ STYLES = (
     "curate.css",
 )
 _SYSTEM_FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
+_FILES = 65_536
 _MONO_FONT = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 
-def build(ctx: AppContext) -> gr.Blocks:
-    """The whole page: all tabs are built, then all are wired."""
+def build(ctx: AppContext | Here) -> gr.Blocks:
+    """The whole page: all tabs are built, then all are wired. Nothing of a workspace is in it."""
     with gr.Blocks(
         title=f"{NAME} — find the blind spots of a classifier", analytics_enabled=False, fill_width=True
     ) as page:
@@ -120,18 +123,19 @@ def theme() -> gr.themes.Base:
     return made
 
 
-def mount(ctx: AppContext, *, port: int, key: str = "") -> Any:
-    """The web application with the page on it."""
-    page = build(ctx).queue(default_concurrency_limit=4, api_open=False)
+def mount(site: AppContext | Rooms, *, port: int, key: str = "") -> Any:
+    """The web application with the page on it: one page, also where every user has a workspace of their own."""
+    page = build(Here(site) if isinstance(site, Rooms) else site)
+    page.queue(default_concurrency_limit=4, api_open=False)
     return gr.mount_gradio_app(
-        make_server(ctx, key=key),
+        make_server(site, key=key),
         page,
         path="/",
-        root_path=ctx.settings.root or None,
-        server_name=ctx.settings.host,
+        root_path=site.settings.root or None,
+        server_name=site.settings.host,
         server_port=port,
         allowed_paths=[],
-        max_file_size=f"{ctx.settings.upload_mb}mb",
+        max_file_size=f"{site.settings.upload_mb}mb",
         show_error=False,
         enable_monitoring=False,
         run_history=False,
@@ -143,6 +147,11 @@ def mount(ctx: AppContext, *, port: int, key: str = "") -> Any:
     )
 
 
+def site_of(settings: Settings) -> AppContext | Rooms:
+    """The workspace of this process, or one for every user."""
+    return Rooms(settings) if settings.apart else AppContext(settings)
+
+
 def serve(settings: Settings) -> int:
     """Serve until interrupted; returns the exit status."""
     import uvicorn
@@ -152,11 +161,12 @@ def serve(settings: Settings) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     port = free_port(settings.host, settings.port)
-    ctx = AppContext(settings)
+    site = site_of(settings)
     _keep_uploads_here(settings)
+    _allow_files()
     key = new_key() if settings.access == "key" else ""
-    server = mount(ctx, port=port, key=key)
-    ctx.start()
+    server = mount(site, port=port, key=key)
+    site.start()
     if settings.port not in (0, port):
         print(f"Port {settings.port} is taken; using {port} instead.")
     shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
@@ -166,6 +176,7 @@ def serve(settings: Settings) -> int:
         print("This is a Space: its visitors share one machine, one workspace and one queue.", flush=True)
     if settings.access == "login":
         print("Users log in; 'python app.py users add NAME' adds one, also while this runs.", flush=True)
+        print(_whose(settings), flush=True)
     elif not settings.local and not key and not settings.space:
         print("Everybody who can reach this address may come in (--no-login).", flush=True)
     if settings.share:
@@ -178,7 +189,7 @@ def serve(settings: Settings) -> int:
     runner = Server(uvicorn.Config(server, host=settings.host, port=port, **asked))
     with contextlib.suppress(KeyboardInterrupt):  # that is how it is asked to end
         runner.run()
-    ctx.close()
+    site.close()
     return 0 if runner.started else 1
 
 
@@ -187,6 +198,30 @@ def _keep_uploads_here(settings: Settings) -> None:
     folder = settings.workspace.resolve() / "uploads"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
+
+
+def _whose(settings: Settings) -> str:
+    """In which workspace users work."""
+    if settings.shared:
+        return "They share this one workspace (--shared)."
+    old = " What this one holds by itself is seen with --shared only." if _used(settings.workspace) else ""
+    return f"Each has a workspace of their own, under {settings.workspace / 'users'}.{old}"
+
+
+def _used(workspace: Path) -> bool:
+    from ltg_core.data.cloning import DATABASE
+
+    return (workspace / DATABASE).is_file()
+
+
+def _allow_files() -> None:
+    """Every thread keeps a connection to the workspace it works in, so that many users need many open files."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def _share(port: int, key: str) -> None:
@@ -203,4 +238,4 @@ def _share(port: int, key: str) -> None:
         print(f"No public link could be made: {error}", file=sys.stderr)
 
 
-__all__ = ["USUAL_PORT", "build", "mount", "serve"]
+__all__ = ["USUAL_PORT", "build", "mount", "serve", "site_of"]

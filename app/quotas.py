@@ -31,7 +31,8 @@ class Limits:
     Attributes:
         user_gb: Uploads of one visitor that are kept at a time.
         uploads_gb: Uploads of all.
-        workspace_gb: The workspace.
+        workspace_gb: The workspace, with those of all users where each has one.
+        own_gb: The workspace of one user.
         user_jobs: Jobs of one visitor that wait or run.
         jobs: Jobs of all.
         job_hours: The longest that a job may run.
@@ -41,6 +42,7 @@ class Limits:
     user_gb: float = 50.0
     uploads_gb: float = 200.0
     workspace_gb: float = 1000.0
+    own_gb: float = 200.0
     user_jobs: int = 50
     jobs: int = 200
     job_hours: float = 72.0
@@ -51,7 +53,8 @@ _FLAGS = MappingProxyType(
     {
         "user_gb": ("--max-user-gb", "uploads of one visitor that are kept at a time"),
         "uploads_gb": ("--max-uploads-gb", "uploads of all visitors"),
-        "workspace_gb": ("--max-workspace-gb", "size of the workspace"),
+        "workspace_gb": ("--max-workspace-gb", "size of the workspace, with those of all users"),
+        "own_gb": ("--max-user-workspace-gb", "size of one user's workspace, where each has one"),
         "user_jobs": ("--max-user-jobs", "jobs of one visitor that wait or run"),
         "jobs": ("--max-jobs", "jobs of all visitors"),
         "job_hours": ("--max-job-hours", "the longest that a job may run"),
@@ -114,16 +117,22 @@ class Folder:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of all files in a folder."""
+    """Bytes of all files in a folder; one with several names counts once."""
     total, folders = 0, [str(path)]
+    named: set[tuple[int, int]] = set()
     while folders:
         try:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
-                    else:
-                        total += entry.stat(follow_symlinks=False).st_size
+                        continue
+                    state = entry.stat(follow_symlinks=False)
+                    if state.st_nlink > 1:
+                        if (state.st_dev, state.st_ino) in named:
+                            continue
+                        named.add((state.st_dev, state.st_ino))
+                    total += state.st_size
         except OSError:  # gone meanwhile
             continue
     return total
@@ -223,12 +232,13 @@ class Admission:
     """Whether another job may be queued.
 
     Args:
-        workspace: Its folder.
+        disk: The workspace, with those of all users.
         limits: What may be taken.
+        own: The user's, where each has one.
     """
 
-    def __init__(self, workspace: Path, limits: Limits) -> None:
-        self.limits, self.disk = limits, Folder(workspace)
+    def __init__(self, disk: Folder, limits: Limits, own: Folder | None = None) -> None:
+        self.limits, self.disk, self.own = limits, disk, own
 
     def check(self, own: int, others: int) -> None:
         """Of a visitor with ``own`` unfinished jobs beside ``others`` of everybody else.
@@ -247,12 +257,20 @@ class Admission:
                 f"{own + others} jobs wait or run on this server, and {limits.jobs} are allowed; try again when some "
                 "have ended (--max-jobs)"
             )
-        used = self.disk.bytes()
-        if limits.workspace_gb and used >= limits.workspace_gb * GIB:
-            raise InputError(
-                f"the workspace takes {used / GIB:,.1f} GB, and {limits.workspace_gb:,g} GB are allowed; delete "
-                "exports that are no longer needed, or start the server with a larger --max-workspace-gb"
-            )
+        if self.own is not None:
+            _roomy(self.own, limits.own_gb, "your workspace takes", "--max-user-workspace-gb")
+            _roomy(self.disk, limits.workspace_gb, "the workspaces of all take", "--max-workspace-gb")
+        else:
+            _roomy(self.disk, limits.workspace_gb, "the workspace takes", "--max-workspace-gb")
+
+
+def _roomy(folder: Folder, limit: float, what: str, flag: str) -> None:
+    used = folder.bytes()
+    if limit and used >= limit * GIB:
+        raise InputError(
+            f"{what} {used / GIB:,.1f} GB, and {limit:,g} GB are allowed; delete exports that are no longer needed, "
+            f"or start the server with a larger {flag}"
+        )
 
 
 def texts_in(value: Any) -> list[str]:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 
 from app import loginpage
 from app.context import AppContext
+from app.entry import Entry
 from app.front import Front
 from app.guard import Guard
 from app.intake import Intake
+from app.loginpage import USER_HEADER
 from app.logins import Logins
 from app.quotas import Uploads, texts_in
+from app.rooms import Rooms
 from app.users import Users, usual_file
 from ltg_core.errors import LtgError
 
@@ -34,39 +38,47 @@ _NO_PICTURE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96">
 </svg>"""
 
 
-def make_server(ctx: AppContext, *, key: str = "") -> FastAPI:
+def make_server(site: AppContext | Rooms, *, key: str = "") -> FastAPI:
     """The web application without the page; the page is mounted on it.
 
     Args:
-        ctx: The process.
+        site: The workspace of the process, or those of its users.
         key: Needed in the address of the first visit; "" for none (only this machine can reach the server).
     """
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # Having a policy of our own, Gradio adds none: its own answers every origin, with credentials.
     server.add_middleware(CORSMiddleware, allow_origins=[], allow_methods=["GET"])
-    given = ctx.settings
-    logins = Logins(Users(given.users or usual_file())) if given.access == "login" else None
+    given = site.settings
+    users = Users(given.users or usual_file())
+    logins = Logins(users, file=given.workspace / "logins.json") if given.access == "login" else None
     limit = (given.upload_mb + 1) * 2**20
-    server.add_middleware(Intake, uploads=_uploads(ctx))
+    server.add_middleware(Intake, uploads=_uploads(site))
+    if isinstance(site, Rooms):
+        server.add_middleware(Entry, rooms=site)
     server.add_middleware(Guard, given=given, max_bytes=limit, key=key, logins=logins)
     server.add_middleware(Front, root=given.root, trusted=given.trusted)  # the outermost is added last
     if logins is not None:
         loginpage.routes(server, logins)
-    _routes(server, ctx)
+
+    def whose(request: Request) -> AppContext:
+        return site.of(request.headers.get(USER_HEADER, "")) if isinstance(site, Rooms) else site
+
+    _media(server, whose)
+    _routes(server)
     return server
 
 
-def _uploads(ctx: AppContext) -> Uploads:
+def _uploads(site: AppContext | Rooms) -> Uploads:
     from gradio.utils import get_upload_folder
 
     folder = Path(get_upload_folder())
 
     def needed() -> list[str]:
-        specs = [job.spec for job in ctx.jobs.all() if not job.ended and job.spec is not None]
+        specs = [job.spec for job in site.machine.line.open() if job.spec is not None]
         texts = (text for spec in specs for text in texts_in(spec.arguments))
         return [text for text in texts if Path(text[:4096]).is_relative_to(folder)]
 
-    return Uploads(folder, ctx.settings.limits, needed)
+    return Uploads(folder, site.settings.limits, needed)
 
 
 def new_key() -> str:
@@ -74,28 +86,33 @@ def new_key() -> str:
     return secrets.token_urlsafe(18)
 
 
-def _routes(server: FastAPI, ctx: AppContext) -> None:
+def _media(server: FastAPI, whose: Callable[[Request], AppContext]) -> None:
+    """What is in the workspace of whoever asks."""
     forever = {"Cache-Control": "private, max-age=31536000, immutable"}
 
     @server.get("/media/thumb/{sample_id}")
-    def thumb(sample_id: str) -> Response:
-        path = _existing(ctx, sample_id, small=True)
+    def thumb(sample_id: str, request: Request) -> Response:
+        path = _existing(whose(request), sample_id, small=True)
         return _lost() if path is None else FileResponse(path, media_type="image/webp", headers=forever)
 
     @server.get("/media/image/{sample_id}")
-    def image(sample_id: str) -> Response:
-        path = _existing(ctx, sample_id, small=False)
+    def image(sample_id: str, request: Request) -> Response:
+        path = _existing(whose(request), sample_id, small=False)
         return _lost() if path is None else FileResponse(path, headers=forever)
 
     @server.get("/media/report/{run}")
-    def report(run: str) -> FileResponse:
-        return FileResponse(_report(ctx, run), media_type="text/html; charset=utf-8", headers=_REPORT_HEADERS)
+    def report(run: str, request: Request) -> FileResponse:
+        path = _report(whose(request), run)
+        return FileResponse(path, media_type="text/html; charset=utf-8", headers=_REPORT_HEADERS)
 
     @server.get("/media/export/{name}")
-    def export(name: str) -> FileResponse:
-        return FileResponse(
-            _exported(ctx, name.removesuffix(".zip")), media_type="application/zip", filename=name
-        )
+    def export(name: str, request: Request) -> FileResponse:
+        path = _exported(whose(request), name.removesuffix(".zip"))
+        return FileResponse(path, media_type="application/zip", filename=name)
+
+
+def _routes(server: FastAPI) -> None:
+    """What is the same for all."""
 
     @server.get("/vendor/plotly.min.js")
     def plotly() -> FileResponse:

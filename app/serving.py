@@ -20,7 +20,7 @@ class Server(uvicorn.Server):
     """
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the endless streams; then wait for everything else as ever, but not for somebody who has stopped reading."""
+        """Close the endless streams; then wait for everything else, but not for somebody who has stopped reading."""
         for connection in list(self.server_state.connections):
             scope, transport = getattr(connection, "scope", None), getattr(connection, "transport", None)
             if scope is not None and transport is not None and str(scope["path"]).startswith(ENDLESS):

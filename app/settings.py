@@ -52,6 +52,7 @@ class Settings:
         space: Whether it is a Hugging Face Space: anybody may come, and the page is shown within another one.
         access: Who may come in: "login", "key" (of the printed link), or "open" (whoever reaches the page).
         users: File of those who may log in, None for the usual one.
+        shared: Whether users work in one workspace instead of one each.
         hosts: Names under which the page is reached, beside addresses and the machine's own.
         root: Path under which a proxy shows the page, or "".
         trusted: Proxies whose word about the visitor is taken.
@@ -73,6 +74,7 @@ class Settings:
     space: bool = False
     access: str = "open"
     users: Path | None = None
+    shared: bool = False
     hosts: tuple[str, ...] = ()
     root: str = ""
     trusted: tuple[Network, ...] = ()
@@ -82,6 +84,11 @@ class Settings:
     def wants_demo(self) -> bool:
         """Whether nothing of the user's own was named."""
         return self.data is None and self.model is None and self.generator is None
+
+    @property
+    def apart(self) -> bool:
+        """Whether every user has a workspace of their own."""
+        return self.access == "login" and not self.shared
 
     @property
     def local(self) -> bool:
@@ -182,6 +189,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         demo=Path(demo) if demo else None,
         space=space,
         users=given.users,
+        shared=given.shared,
         **visitors,
     )
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -34,6 +35,11 @@ def usual_file() -> Path:
     return (
         Path(told) if told else (Path(folder) if folder else Path.home() / ".config") / "longtail/users.json"
     )
+
+
+def folder_of(workspace: Path, user: str) -> Path:
+    """Where a user's workspace is: readable, and no two names share one, however a disk treats dots and case."""
+    return workspace / "users" / f"{user}-{hashlib.sha256(user.encode()).hexdigest()[:8]}"
 
 
 class Users:
@@ -125,15 +131,26 @@ class Users:
         text = json.dumps({"version": _VERSION, "users": dict(sorted(users.items()))}, indent=1)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle, name = tempfile.mkstemp(
-                dir=self.path.parent, prefix=".users-"
-            )  # only its owner can read it
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(name, self.path)
+            write_private(self.path, text)
         except OSError as error:
             raise InputError(f"the users' file '{self.path}' cannot be written: {error}") from error
         self._seen = None
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")  # made with mode 600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 @functools.cache
@@ -163,7 +180,19 @@ def main(arguments: Sequence[str]) -> int:
     made.add_argument(
         "--password-stdin", action="store_true", help="read the password from standard input, one line"
     )
+    made.add_argument(
+        "--delete-data", action="store_true", help="with remove: delete the user's workspace too, for good"
+    )
+    made.add_argument(
+        "--workspace",
+        type=Path,
+        default=Path("workspace/demo"),
+        metavar="DIR",
+        help="with --delete-data: the server's workspace (default: workspace/demo)",
+    )
     given = made.parse_args(arguments)
+    if given.delete_data and given.action != "remove":
+        made.error("--delete-data goes with remove")
     users = Users(given.users or usual_file())
     if given.action != "list" and not given.name:
         made.error(f"{given.action} needs a NAME")
@@ -179,8 +208,7 @@ def _done(given: argparse.Namespace, users: Users) -> str:
     if given.action == "list":
         return "\n".join(users.names()) or f"Nobody yet ({users.path})."
     if given.action == "remove":
-        users.remove(given.name)
-        return f"{given.name} can no longer log in."
+        return _removed(given, users)
     known = given.name in users.names()
     if given.action == "add" and known:
         raise InputError(
@@ -190,6 +218,42 @@ def _done(given: argparse.Namespace, users: Users) -> str:
         raise InputError(f"there is no user {given.name!r}; 'users add {given.name}' adds one")
     users.set(given.name, _password(given.password_stdin))
     return f"{given.name} can log in ({users.path})."
+
+
+def _removed(given: argparse.Namespace, users: Users) -> str:
+    """Whoever was removed before can still have their data deleted."""
+    name = str(given.name)
+    if not given.delete_data or name in users.names():
+        users.remove(name)
+    gone = f"{name} can no longer log in."
+    if not given.delete_data:
+        return (
+            f"{gone} Their workspace stays on the disk, and would be that of a user added again under this name; "
+            f"'users remove {name} --delete-data --workspace DIR' deletes it."
+        )
+    folder = deleted(given.workspace, name)
+    if folder is None:
+        return f"{gone} There is no workspace of theirs in '{given.workspace}'; --workspace DIR names another server's."
+    return f"{gone} Their workspace was deleted ({folder})."
+
+
+def deleted(workspace: Path, user: str) -> Path | None:
+    """Delete a user's workspace; returns its folder, None where there was none.
+
+    Raises:
+        InputError: It cannot be deleted.
+    """
+    folder = folder_of(workspace, user)
+    gone = folder.with_name(f".{folder.name}.deleted")
+    try:
+        if folder.is_dir():
+            folder.rename(gone)
+        elif not gone.is_dir():
+            return None
+        shutil.rmtree(gone)
+    except OSError as error:
+        raise InputError(f"the workspace '{folder}' cannot be deleted: {error}") from error
+    return folder
 
 
 def _password(piped: bool) -> str:

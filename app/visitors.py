@@ -48,6 +48,12 @@ def name() -> str:
     return "" if request is None else str(request.headers.get(USER_HEADER, ""))
 
 
+def page() -> str:
+    """The id of the page that the event comes from; "" outside of events."""
+    request = LocalContext.request.get(None)
+    return "" if request is None else str(request.session_hash or "")
+
+
 def greeting(
     scope: MutableMapping[str, Any], headers: Mapping[str, str], *, framed: bool = False
 ) -> str | None:

@@ -75,14 +75,19 @@ _SHARED = (
     "samples, slices and decisions of all. Upload nothing that others must not see, and export what you want to keep."
 )
 
+_APART = (
+    "This workspace is yours alone: other users of this server see nothing of it but how many jobs wait before theirs. "
+    "Who runs the server can read it."
+)
+
 
 def _hero(ctx: AppContext | None, state: State | None) -> Node:
-    shared = ctx is not None and not ctx.settings.local
+    others = "" if ctx is None or ctx.settings.local else _APART if ctx.settings.apart else _SHARED
     return h(
         "section.hero-text",
         h("h2", "Where will your image classifier fail, and how do you fix that?"),
         h("p", " ".join(_WHAT)),
-        h("p.shared", _SHARED, role="note") if shared else None,
+        h("p.shared", others, role="note") if others else None,
         h("p.soft", _loaded(ctx, state)) if ctx is not None and state is not None else None,
     )
 

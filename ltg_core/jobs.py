@@ -147,23 +147,62 @@ def everybody() -> str | None:
     return None
 
 
+class Line:
+    """Where jobs wait: one thread a lane, which does the work or waits for the worker that does it.
+
+    Several boards may share it; then their jobs wait for each other, and none of them sees more of the others' than
+    their number.
+    """
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, queue.Queue[tuple[Job, Callable[[Job], None]]]] = {}
+        self._open: list[Job] = []
+        self._lock = threading.Lock()
+
+    def put(self, job: Job, run: Callable[[Job], None]) -> None:
+        """Have ``run`` called with the job when it is its turn."""
+        with self._lock:
+            self._open = [one for one in self._open if not one.ended and one is not job] + [job]
+            if job.lane not in self._lanes:
+                self._lanes[job.lane] = queue.Queue()
+                threading.Thread(
+                    target=self._serve, args=(job.lane,), name=f"lane-{job.lane}", daemon=True
+                ).start()
+            self._lanes[job.lane].put((job, run))
+
+    def open(self) -> list[Job]:
+        """Every job that waits or runs, whoever's it is."""
+        with self._lock:
+            return [job for job in self._open if not job.ended]
+
+    def _serve(self, lane: str) -> None:
+        while True:
+            job, run = self._lanes[lane].get()
+            run(job)
+
+
 class JobBoard:
-    """All jobs of one process; one thread a lane, which does the work or waits for the worker that does it.
+    """The jobs of one workspace.
 
     Args:
         keep: Jobs that are remembered after their end.
         log: Where they are written down, or None.
         viewer: Who asks: the owner of jobs, or None for the process itself. Nobody is told about the jobs of others,
             nor can cancel them: their ids are answered as if they did not exist.
+        line: Where its jobs wait, also beside those of other boards; None for a line of its own.
     """
 
     def __init__(
-        self, keep: int = 200, *, log: JobLog | None = None, viewer: Callable[[], str | None] = everybody
+        self,
+        keep: int = 200,
+        *,
+        log: JobLog | None = None,
+        viewer: Callable[[], str | None] = everybody,
+        line: Line | None = None,
     ) -> None:
         self._jobs: dict[str, Job] = {}
-        self._lanes: dict[str, queue.Queue[Job]] = {}
         self._lock = threading.Lock()
-        self._keep, self._log, self._viewer = keep, log, viewer
+        self._keep, self._log, self._viewer, self._line = keep, log, viewer, line or Line()
 
     def submit(
         self,
@@ -199,12 +238,7 @@ class JobBoard:
         self._save(job)
         with self._lock:
             self._remember(job)
-            if job.lane not in self._lanes:
-                self._lanes[job.lane] = queue.Queue()
-                threading.Thread(
-                    target=self._serve, args=(job.lane,), name=f"lane-{job.lane}", daemon=True
-                ).start()
-            self._lanes[job.lane].put(job)
+        self._line.put(job, self._run)
 
     def remember(self, job: Job) -> None:
         """Show a job that has ended, from the log."""
@@ -232,15 +266,13 @@ class JobBoard:
         """The jobs, also of others, that have to end before a queued one can begin, the oldest first."""
         if job.state != "queued":
             return []
-        with self._lock:
-            waiting = [one for one in self._jobs.values() if one.lane == job.lane and not one.ended]
+        waiting = [one for one in self._line.open() if one.lane == job.lane]
         waiting.sort(key=lambda one: (one.state != "running", one.created))
         return waiting[: next((place for place, one in enumerate(waiting) if one.id == job.id), 0)]
 
     def others(self) -> int:
-        """How many jobs of others wait or run."""
-        with self._lock:
-            return sum(not job.ended and not self.may_see(job) for job in self._jobs.values())
+        """How many jobs of others, also of other boards, wait or run."""
+        return sum(not self.may_see(job) for job in self._line.open())
 
     def foreign_runs(self) -> set[str]:
         """Runs that jobs of others have written."""
@@ -266,7 +298,7 @@ class JobBoard:
     def may_see(self, job: Job) -> bool:
         """Whether the viewer may see this job."""
         viewer = self._viewer()
-        return viewer is None or job.owner in ("", viewer)
+        return self._jobs.get(job.id) is job and (viewer is None or job.owner in ("", viewer))
 
     def _remember(self, job: Job) -> None:
         self._jobs[job.id] = job
@@ -281,10 +313,6 @@ class JobBoard:
             self._log.save(job)
         except LtgError:  # a full disk must not stop the work that may make room
             log.exception("job %s (%s) could not be written down", job.id, job.kind)
-
-    def _serve(self, lane: str) -> None:
-        while True:
-            self._run(self._lanes[lane].get())
 
     def _run(self, job: Job) -> None:
         with self._lock:

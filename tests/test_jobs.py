@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ltg_core.errors import InputError
-from ltg_core.jobs import CancelToken, Job, JobBoard, Progress, ProgressFn
+from ltg_core.jobs import CancelToken, Job, JobBoard, Line, Progress, ProgressFn
 
 
 class Asking:
@@ -131,3 +131,18 @@ def test_old_ones_are_forgotten_but_none_that_goes_on(gate: threading.Event) -> 
     board.submit("quick", lambda p, c: None)
     found: list[Job] = board.all()
     assert long in found and len(found) <= 4
+
+
+def test_boards_that_share_a_line_wait_for_each_other_and_see_nothing_but_numbers(
+    gate: threading.Event,
+) -> None:
+    line = Line()
+    ann, bob = JobBoard(line=line), JobBoard(line=line)
+    hers, his = ann.submit("a", waits(gate)), bob.submit("b", lambda p, c: "done", owner="")
+    assert [job.id for job in bob.ahead(his)] == [hers.id] and bob.others() == 1
+    assert bob.all() == [his] and not bob.may_see(hers) and ann.all() == [hers]
+    with pytest.raises(InputError, match="not known"):
+        bob.cancel(hers.id)
+    gate.set()
+    until(lambda: his.ended)
+    assert his.result == "done" and line.open() == []

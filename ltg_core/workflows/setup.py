@@ -27,6 +27,7 @@ from ltg_core.models.loaders import (
 from ltg_core.models.preprocess import Preprocess
 from ltg_core.signals.reference import Reference
 from ltg_core.workflows.importing import label_mapping, unnamed
+from ltg_core.workflows.loaded import Loaded
 from ltg_core.workflows.relabelling import apply_map
 
 log = logging.getLogger(__name__)
@@ -172,13 +173,19 @@ def stored_classifier(
             f"the workspace names the classifier {model_hash}, but its file models/{model_hash}/{path.name} has "
             "vanished; choose the classifier again"
         )
-    factories = tuple(ws.get_state("factories", []))
-    classifier = _load_classifier(str(path), path.stat().st_mtime_ns, tuple(labels or ()), device, factories)
-    if classifier.hash != model_hash:
-        raise ModelError(
-            f"the file models/{model_hash}/{path.name} holds another classifier ({classifier.hash}); choose it again"
-        )
-    return classifier
+    named, factories = tuple(labels or ()), tuple(ws.get_state("factories", []))
+
+    def load() -> Classifier:
+        made = load_classifier(path, device=device, factories=factories)
+        if made.hash != model_hash:
+            raise ModelError(
+                f"the file models/{model_hash}/{path.name} holds another classifier ({made.hash}); choose it again"
+            )
+        if named and len(named) == made.num_classes:
+            made.labels = named
+        return made
+
+    return _CLASSIFIERS.get((model_hash, named, device, factories), _stamp(path), load)
 
 
 def use_generator(
@@ -290,10 +297,10 @@ def reference(ws: Workspace, classifier: Classifier) -> Reference | None:
     """
     path = reference_path(ws, classifier.hash)
     try:
-        stamp = path.stat().st_mtime_ns
+        stamp = _stamp(path)
     except FileNotFoundError:
         return None
-    found = _load_reference(str(path), stamp)
+    found = _REFERENCES.get((classifier.hash, stamp), stamp, lambda: Reference.load(path))
     if found.model_hash and found.model_hash != classifier.hash:
         raise ModelError(
             f"{path.name} belongs to another classifier ({found.model_hash}); fit the head again"
@@ -319,16 +326,15 @@ def _load_at(path: Path, device: str, options: GeneratorOptions) -> Generator:
     return _load_generator(str(path), stamp, device, options)
 
 
-# One copy of each model a process, whoever asks: keyed by file and time of change, so a replaced file is read
-# again.
-@functools.lru_cache(maxsize=4)
-def _load_classifier(
-    path: str, stamp: int, labels: tuple[str, ...], device: str, factories: tuple[str, ...]
-) -> Classifier:
-    classifier = load_classifier(path, device=device, factories=factories)
-    if labels and len(labels) == classifier.num_classes:
-        classifier.labels = labels
-    return classifier
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Changes with the file; that of a link or a true copy is the same."""
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
+
+
+# One copy of each model a process, whoever asks; a replaced file is read again.
+_CLASSIFIERS: Loaded[Classifier] = Loaded(4)
+_REFERENCES: Loaded[Reference] = Loaded(4)
 
 
 @functools.lru_cache(maxsize=2)
@@ -336,8 +342,3 @@ def _load_generator(path: str, stamp: int, device: str, options: GeneratorOption
     from ltg_core.generators.loading import load_generator
 
     return load_generator(path, device=device, options=options)
-
-
-@functools.lru_cache(maxsize=4)
-def _load_reference(path: str, stamp: int) -> Reference:
-    return Reference.load(path)

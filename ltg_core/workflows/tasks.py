@@ -58,11 +58,11 @@ Task = Callable[..., Any]
 
 
 def desk(options: Mapping[str, Any]) -> Callable[..., Any]:
-    """The worker's side: does tasks in the workspace ``options["workspace"]``."""
+    """The worker's side: every task names its ``workspace`` beside its own ``arguments``."""
     ensure_torchvision()
 
-    def perform(task: str, arguments: Mapping[str, Any], on_progress: ProgressFn, cancel: CancelToken) -> Any:
-        return do(options["workspace"], task, arguments, on_progress, cancel)
+    def perform(task: str, given: Mapping[str, Any], on_progress: ProgressFn, cancel: CancelToken) -> Any:
+        return do(given["workspace"], task, given["arguments"], on_progress, cancel)
 
     return perform
 

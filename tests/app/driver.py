@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
+import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,10 +19,14 @@ class Driver:
 
     Args:
         base: Address of the server.
+        user: Name and password to log in with, None where nobody has to.
     """
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, user: tuple[str, str] | None = None) -> None:
         self.http = httpx.Client(base_url=base, timeout=120, headers={"Origin": base})
+        if user is not None:
+            sent = self.http.post("/login", data=dict(zip(("name", "password"), user, strict=True)))
+            assert sent.status_code == 303, sent.text
         self.session = uuid.uuid4().hex
         self.config = self.http.get("/config").json()
         self.parts = {part["id"]: part for part in self.config["components"]}
@@ -132,3 +140,28 @@ def actions(node: Any) -> list[tuple[str, dict[str, Any]]]:
         return []
     own = [(node["act"][0], node["act"][1])] if node.get("act") else []
     return [*own, *[found for child in node.get("k", []) for found in actions(child)]]
+
+
+@contextlib.contextmanager
+def running(app: Any, port: int) -> Iterator[str]:
+    """The address of an application that is served meanwhile."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        host="127.0.0.1",
+        port=port,
+        log_level="warning",
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert server.started
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(10)

@@ -189,6 +189,36 @@ def test_tickets_end_with_time_with_the_log_out_and_with_the_password(users: Use
     assert logins.user("") is None and logins.user("x" * 10_000) is None
 
 
+def test_a_restart_logs_nobody_out_and_keeps_when_a_ticket_ends(users: Users, tmp_path: Path) -> None:
+    clock, file = Clock(), tmp_path / "ws" / "logins.json"
+    before = Logins(users, clock, file=file)
+    kept, left = (asyncio.run(before.enter("ada", PASSWORD, "10.0.0.1")) for _ in range(2))
+    before.leave(left)
+    assert file.stat().st_mode & 0o777 == 0o600 and kept not in file.read_text()
+    after = Logins(users, clock, file=file)
+    clock.now += IDLE - 1
+    assert after.user(kept) == "ada" and after.user(left) is None
+    clock.now += IDLE - 1
+    assert Logins(users, clock, file=file).user(kept) == "ada", "that it was used was written too"
+    clock.now += LONGEST
+    assert Logins(users, clock, file=file).user(kept) is None
+    fresh = asyncio.run(after.enter("ada", PASSWORD, "10.0.0.1"))
+    users.set("ada", "another password")
+    assert Logins(users, clock, file=file).user(fresh) is None
+
+
+@pytest.mark.parametrize("damage", ("", "[]", '{"tickets": {"a": {}}}', '{"tickets": 3}'))
+def test_a_damaged_or_open_file_of_log_ins_lets_nobody_in(users: Users, tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "logins.json"
+    ticket = asyncio.run(Logins(users, file=file).enter("ada", PASSWORD, "10.0.0.1"))
+    file.chmod(0o644)
+    assert Logins(users, file=file).user(ticket) is None
+    file.chmod(0o600)
+    assert Logins(users, file=file).user(ticket) == "ada"
+    file.write_text(damage)
+    assert Logins(users, file=file).user(ticket) is None
+
+
 @pytest.fixture(scope="module")
 def guarded(ctx: Any, tmp_path_factory: Any) -> Iterator[Any]:
     """The whole page behind a log-in, without a network."""

@@ -68,7 +68,7 @@ def test_old_uploads_go_and_those_that_a_waiting_job_needs_stay(tmp_path: Path) 
 def test_too_many_jobs_and_a_full_workspace_are_refused_with_advice(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(bytes(1000))
     limits = Limits(user_jobs=2, jobs=3, workspace_gb=2000 / GIB)
-    admission = Admission(tmp_path, limits)
+    admission = Admission(Folder(tmp_path), limits)
     admission.disk.count()
     admission.check(1, 1)
     with pytest.raises(InputError, match="cancel one under Jobs"):
@@ -79,7 +79,7 @@ def test_too_many_jobs_and_a_full_workspace_are_refused_with_advice(tmp_path: Pa
     admission.disk.count()
     with pytest.raises(InputError, match="--max-workspace-gb"):
         admission.check(0, 0)
-    Admission(tmp_path, Limits(user_jobs=0, jobs=0, workspace_gb=0)).check(1000, 1000)
+    Admission(Folder(tmp_path), Limits(user_jobs=0, jobs=0, workspace_gb=0)).check(1000, 1000)
     assert Folder(tmp_path / "nowhere").count() == 0
 
 

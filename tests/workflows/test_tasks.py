@@ -46,9 +46,16 @@ def do(ws: Workspace, task: str, **arguments: Any) -> tuple[Any, list[Progress]]
     return result, seen
 
 
+class OnOne(Worker):
+    """Does every task on the workspace of its options."""
+
+    def run(self, task: str, arguments: Any, **more: Any) -> Any:
+        return super().run(task, {**self.options, "arguments": arguments}, **more)
+
+
 @pytest.fixture
 def worker(fitted: Workspace) -> Iterator[Worker]:
-    made = Worker("ltg_core.workflows.tasks:desk", {"workspace": str(fitted.path)})
+    made = OnOne("ltg_core.workflows.tasks:desk", {"workspace": str(fitted.path)})
     yield made
     made.close()
 
