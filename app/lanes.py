@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from app.quotas import Folder
+from app.reader import Reader
 from app.settings import Settings
 from ltg_core.jobs import CancelToken, Line, ProgressFn, Spec
 from ltg_core.workers import Worker
@@ -63,9 +64,11 @@ class Machine:
 
     def __init__(self, settings: Settings) -> None:
         self.lanes = Lanes(memory_gb=settings.limits.worker_gb)
+        self.reader = Reader(settings)
         self.line = Line()
         self.disk = Folder(settings.workspace)
 
     def close(self) -> None:
         """End the processes; what they were doing can be resumed."""
+        self.reader.close()
         self.lanes.close()

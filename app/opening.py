@@ -23,6 +23,7 @@ def warm_up(ctx: AppContext) -> None:
         _open(ctx)
         ctx.restore()  # after opening, in the same lane: nothing starts before its data is there
         known = ctx.workspace.get_state("classifier")
+        ctx.machine.reader.worker.start()  # its imports take seconds, and a page waits for its answers
         if known:  # what the first views of a large workspace need
             ctx.workspace.columns.warm(known["hash"], ctx.workspace.score_names(known["hash"]))
     except Exception:  # the thread's last frame: the page goes on, and Setup can be used by hand

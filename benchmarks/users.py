@@ -122,7 +122,7 @@ def measure(pid: int, base: str, ws: Path, names: list[str]) -> None:
 
 def _answers(http: httpx.Client) -> bool:
     try:
-        return http.get("/healthz").status_code == 200
+        return http.get("/login").status_code == 200
     except httpx.HTTPError:
         return False
 

@@ -133,7 +133,7 @@ def wire(ctx: AppContext, w: SimpleNamespace, started: Any, outputs: list[Any]) 
         place, card = _chosen(ctx, files, path)
         if place is None:
             return {w.inspected: view()}
-        report = _inspect(place, card, arch)
+        report = _inspect(ctx, place, card, arch)
         if not report.arch:
             return {w.inspected: told(report)}
         found = {w.inspected: told(report), w.arch: report.arch}
@@ -224,12 +224,10 @@ def _chosen(ctx: AppContext, files: list[str] | None, path: str) -> tuple[Path |
     return None, None
 
 
-def _inspect(place: Path, card: Path | None, arch: str) -> WeightsReport:
-    from ltg_core import workflows
-
+def _inspect(ctx: AppContext, place: Path, card: Path | None, arch: str) -> WeightsReport:
     if card is not None:
         place.with_suffix(".json").write_bytes(card.read_bytes())
-    return workflows.inspect_weights(place, (arch or "").strip())
+    return ctx.machine.reader.weights(place, (arch or "").strip())
 
 
 def _filled(w: SimpleNamespace, found: Preprocess | None) -> dict[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -157,7 +158,9 @@ def _wire_filters(ctx: AppContext, session: Session, w: SimpleNamespace) -> None
     def uploaded(path: str, query: Query, opened: list[str], sample: str) -> dict[Any, Any]:
         from ltg_core import workflows
 
-        like = workflows.upload(ctx.workspace, ctx.need_classifier(), path)
+        classifier, ws = ctx.need_classifier(), ctx.workspace
+        picture = ctx.machine.reader.picture(Path(path or ""), ws.path / "tmp")
+        like = workflows.upload(ws, classifier, picture)
         wanted = dataclasses.replace(query or Query(), shown=SAMPLES, like=like, page=1)
         return after(wanted, opened, sample)
 

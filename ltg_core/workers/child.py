@@ -69,7 +69,8 @@ def _limit_memory(limit: int) -> None:
     """When memory runs out the kernel takes this process rather than the server; beyond ``limit`` bytes work fails."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
-    if not limit or Path("/dev/nvidiactl").exists():
+    without_gpu = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    if not limit or (Path("/dev/nvidiactl").exists() and not without_gpu):
         return
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource

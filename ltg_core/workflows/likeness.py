@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from ltg_core.data.columns import Base
 from ltg_core.data.images import content_hash, read_image, to_tensor
@@ -77,13 +78,13 @@ def likeness(ws: Workspace, classifier: Classifier, like: str) -> Likeness:
     return Likeness(like, values, base)
 
 
-def upload(ws: Workspace, classifier: Classifier, source: str | Path | bytes) -> str:
+def upload(ws: Workspace, classifier: Classifier, source: str | Path | bytes | Image.Image) -> str:
     """Keep a picture that is no sample for searches; returns its key.
 
     Raises:
         InputError: It is not an image.
     """
-    image = read_image(source)
+    image = source if isinstance(source, Image.Image) else read_image(source)
     hash = content_hash(image)
     ws.blobs.write_thumb(hash, image)
     features = classifier.outputs(to_tensor(image)[None]).features[0]

@@ -1,0 +1,104 @@
+"""Looks into files that were just uploaded, in a process with limits of its own: the page waits for the answer."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.settings import Settings
+from ltg_core.errors import Cancelled, InputError, WorkerLost
+from ltg_core.jobs import CancelToken
+from ltg_core.workers import Worker
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ltg_core.workflows.bringing import WeightsReport
+
+SECONDS: Mapping[str, float] = {"picture": 15.0, "weights": 90.0}
+"""The longest that one look may take."""
+_MEMORY_GB = 4.0
+
+
+class Reader:
+    """One process for all visitors, which needs no accelerator and may fall over.
+
+    Args:
+        settings: An upload is held in memory twice at most, so the limit follows from the largest that is allowed.
+        memory: Bytes instead.
+        seconds: By task, the longest that a look may take.
+    """
+
+    def __init__(
+        self, settings: Settings, *, memory: int = 0, seconds: Mapping[str, float] = SECONDS
+    ) -> None:
+        memory = memory or int((_MEMORY_GB + 2 * settings.upload_mb / 1024) * 2**30)
+        alone = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        desk = "ltg_core.workflows.looking:desk"
+        self.worker = Worker(desk, name="reader", environment=alone, memory=memory)
+        self._seconds = seconds
+
+    def weights(self, path: Path, arch: str) -> WeightsReport:
+        """See ``inspect_weights``.
+
+        Raises:
+            LtgError: As there, or it took too much time or memory.
+        """
+        from ltg_core.workflows import looking
+
+        return looking.report_of(self._ask("weights", path, {"arch": arch}))
+
+    def picture(self, path: Path, folder: Path) -> Image.Image:
+        """A picture, decoded.
+
+        Args:
+            path: The file.
+            folder: Where its pixels may lie for a moment.
+
+        Raises:
+            InputError: It is none, or took too much time or memory.
+        """
+        from ltg_core.workflows import looking
+
+        out = folder / f"{uuid.uuid4().hex}.pixels"
+        try:
+            return looking.picture_of(out, self._ask("picture", path, {"out": str(out)}))
+        finally:
+            out.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """End the process."""
+        self.worker.close()
+
+    def _ask(self, task: str, path: Path, given: dict[str, Any]) -> Any:
+        """The answer; one that went down with the file of somebody else is asked for again."""
+        try:
+            return self._once(task, path, given)
+        except WorkerLost:
+            pass
+        try:
+            return self._once(task, path, given)
+        except WorkerLost as error:
+            raise _refused(path) from error
+
+    def _once(self, task: str, path: Path, given: dict[str, Any]) -> Any:
+        self.worker.run("ready", {})  # its start does not count
+        token = CancelToken()
+        timer = threading.Timer(self._seconds[task], token.cancel)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self.worker.run(task, {"path": str(path), **given}, cancel=token, kill=True)
+        except Cancelled:
+            raise _refused(path) from None
+        finally:
+            timer.cancel()
+
+
+def _refused(path: Path) -> InputError:
+    return InputError(
+        f"'{path.name}' could not be looked at: it takes more time or memory than a file of its kind needs"
+    )
