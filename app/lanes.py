@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from app.quotas import Folder
+from app.quotas import Folder, Uploads
 from app.reader import Reader
 from app.settings import Settings
 from ltg_core.jobs import CancelToken, Line, ProgressFn, Spec
@@ -67,6 +67,7 @@ class Machine:
         self.reader = Reader(settings)
         self.line = Line()
         self.disk = Folder(settings.workspace)
+        self.uploads: Uploads | None = None  # the server's, once there is one
 
     def close(self) -> None:
         """End the processes; what they were doing can be resumed."""

@@ -52,7 +52,8 @@ def make_server(site: AppContext | Rooms, *, key: str = "") -> FastAPI:
     users = Users(given.users or usual_file())
     logins = Logins(users, file=given.workspace / "logins.json") if given.access == "login" else None
     limit = (given.upload_mb + 1) * 2**20
-    server.add_middleware(Intake, uploads=_uploads(site))
+    site.machine.uploads = _uploads(site)
+    server.add_middleware(Intake, uploads=site.machine.uploads)
     if isinstance(site, Rooms):
         server.add_middleware(Entry, rooms=site)
     server.add_middleware(Guard, given=given, max_bytes=limit, key=key, logins=logins)

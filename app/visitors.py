@@ -31,6 +31,12 @@ def current() -> str | None:
     return owner_of_headers(request.headers, f"page {request.session_hash}")
 
 
+def uploader() -> str | None:
+    """The owner that uploads of this event's browser have; None outside of events."""
+    request = LocalContext.request.get(None)
+    return None if request is None else owner_of_headers(request.headers)
+
+
 def owner_of_headers(headers: Mapping[str, str], otherwise: str = "nobody") -> str:
     """The owner that a request names: whoever is logged in, else its browser."""
     user = str(headers.get(USER_HEADER, ""))

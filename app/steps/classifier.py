@@ -13,7 +13,7 @@ from app.context import AppContext
 from app.render import Node, empty, facts, h, view
 from app.session import QUICK, clicked, polite
 from app.settings import labels_from_text
-from app.steps.paths import local_path
+from app.steps.paths import local_path, uploaded
 from app.steps.states import CLASSIFIER, onward
 from ltg_core.errors import InputError
 from ltg_core.jobs import Job
@@ -212,7 +212,7 @@ def revise(ctx: AppContext, change: dict[str, Any]) -> Job:
 
 def _chosen(ctx: AppContext, files: list[str] | None, path: str) -> tuple[Path | None, Path | None]:
     """The weight file and the card, uploaded or named."""
-    given = [Path(file) for file in files or []]
+    given = [uploaded(ctx, file) for file in files or []]
     weights = [file for file in given if file.suffix.lower() in _WEIGHTS]
     cards = [file for file in given if file.suffix.lower() == ".json"]
     if len(weights) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +11,7 @@ from app.components import View
 from app.context import AppContext
 from app.render import Node, empty, facts, h, view
 from app.session import polite
-from app.steps.paths import local_path
+from app.steps.paths import local_path, uploaded
 from app.steps.states import DATA, onward
 from ltg_core.errors import InputError
 from ltg_core.jobs import Job
@@ -80,7 +79,7 @@ def import_data(
     """Import an upload or a path, then score what is new."""
     if file is None and not (path or "").strip():
         raise InputError("choose a file to upload, or give a path")
-    place = Path(file) if file is not None else local_path(ctx, path)
+    place = uploaded(ctx, file) if file is not None else local_path(ctx, path)
     shares = [float(share) for share in holdout.split(",")] if holdout else None
 
     arguments = {

@@ -1,9 +1,10 @@
-"""Paths on this machine, for those who sit at it."""
+"""Paths on this machine, for those who sit at it, and paths of uploads, for those who sent them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from app import visitors
 from app.context import AppContext
 from ltg_core.errors import InputError
 
@@ -24,3 +25,15 @@ def local_path(ctx: AppContext, text: str) -> Path:
     if not place.exists():
         raise InputError(f"'{place}' does not exist")
     return place
+
+
+def uploaded(ctx: AppContext, path: str) -> Path:
+    """A file that this visitor has sent.
+
+    Raises:
+        InputError: Somebody else has, or it came before the server was restarted.
+    """
+    uploads, visitor = ctx.machine.uploads, visitors.uploader()
+    if uploads is not None and visitor is not None and uploads.owner(path) != visitor:
+        raise InputError("this file is not known to the server any more; choose it again")
+    return Path(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +21,7 @@ from app.query import SAMPLES, SLICES, Query, address, as_query, from_names, is_
 from app.render import Node, view
 from app.session import CARRIED, LATEST, QUICK, Session, clicked, polite, text_ids
 from app.slicelist import Undo
+from app.steps.paths import uploaded
 from app.viewing import samples, summary, top
 from ltg_core.jobs import Job
 
@@ -155,11 +155,11 @@ def _wire_filters(ctx: AppContext, session: Session, w: SimpleNamespace) -> None
         return after(dataclasses.replace(query or Query(), text=text, page=1), opened, sample)
 
     @polite
-    def uploaded(path: str, query: Query, opened: list[str], sample: str) -> dict[Any, Any]:
+    def pictured(path: str, query: Query, opened: list[str], sample: str) -> dict[Any, Any]:
         from ltg_core import workflows
 
         classifier, ws = ctx.need_classifier(), ctx.workspace
-        picture = ctx.machine.reader.picture(Path(path or ""), ws.path / "tmp")
+        picture = ctx.machine.reader.picture(uploaded(ctx, path or ""), ws.path / "tmp")
         like = workflows.upload(ws, classifier, picture)
         wanted = dataclasses.replace(query or Query(), shown=SAMPLES, like=like, page=1)
         return after(wanted, opened, sample)
@@ -189,7 +189,7 @@ def _wire_filters(ctx: AppContext, session: Session, w: SimpleNamespace) -> None
 
     w.sort.input(ranked, [w.sort, *w.state], w.outputs, **LATEST)
     w.text.submit(searched, [w.text, *w.state], w.outputs, api_name="browse", **LATEST)
-    w.upload.upload(uploaded, [w.upload, *w.state], w.outputs, api_name="search_by_image", **QUICK)
+    w.upload.upload(pictured, [w.upload, *w.state], w.outputs, api_name="search_by_image", **QUICK)
     outputs = [*w.outputs, w.opened, w.sample, w.panel, session.sample, w.progress, *w.asking]
     for part in (w.facets, w.count, w.summary, w.panel):
         part.act(act, [*w.state, w.selection], outputs, **CARRIED)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -19,6 +21,7 @@ from starlette.testclient import TestClient
 
 from app.front import Front, network
 from app.settings import Settings, free_port
+from ltg_core import workflows
 
 ROOT = "/longtail"
 
@@ -125,8 +128,19 @@ def behind(ctx: Any) -> Iterator[str]:
     inner.workspace.close()
 
 
+@pytest.fixture(scope="module")
+def made(ctx: Any) -> tuple[str, str]:
+    """Paths of a report and of an export."""
+    ws = ctx.workspace
+    place = ws.exports_folder / "behind"
+    workflows.export(ws, ws.query(limit=5), "imagefolder", place, with_real=True, held_out=True)
+    return f"media/report/{workflows.tell(ws, workflows.Draft('t', 'w')).id}", "media/export/behind.zip"
+
+
 @pytest.mark.parametrize("cut", (True, False))
-def test_everything_that_the_page_names_is_there_under_the_path(behind: str, ctx: Any, cut: bool) -> None:
+def test_everything_that_the_page_names_is_there_under_the_path(
+    behind: str, ctx: Any, made: tuple[str, str], cut: bool
+) -> None:
     from driver import Driver, texts
 
     with running(proxy(behind, cut=cut), free_port("127.0.0.1", 0)) as outside:
@@ -158,6 +172,14 @@ def test_everything_that_the_page_names_is_there_under_the_path(behind: str, ctx
                 "theme.css",
             ):
                 assert http.get(base + path).status_code == 200, path
+            told, packed = (http.get(base + path) for path in made)
+            assert (
+                "<!doctype html" in told.text[:50].lower()
+                and "sandbox" in told.headers["content-security-policy"]
+            )
+            assert "attachment" in packed.headers["content-disposition"]
+            with zipfile.ZipFile(io.BytesIO(packed.content)) as archive:
+                assert archive.testzip() is None and any(n.endswith(".png") for n in archive.namelist())
             sent = http.post(
                 base + "gradio_api/upload", files={"files": ("a.txt", b"x")}, headers={"Origin": outside}
             )

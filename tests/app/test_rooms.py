@@ -91,7 +91,7 @@ def hers(site: tuple[Rooms, str, Any]) -> Iterator[SimpleNamespace]:
         version = sets.snapshot(ws, MARK)
         report = workflows.tell(ws, workflows.Draft(MARK, MARK)).id
         ctx.changed()
-        sent = page.http.post("/gradio_api/upload", files={"files": (f"{MARK}.txt", MARK.encode())})
+        sent = page.http.post("/gradio_api/upload", files={"files": (f"{MARK}.csv", MARK.encode())})
         order = {"ids": [sample], "fmt": "imagefolder", "name": MARK, "with_real": True, "held_out": True}
         exported = ctx.run("export", MARK, "export", order)
         until(lambda: exported.ended)
@@ -178,6 +178,14 @@ def test_a_page_of_one_user_takes_no_events_of_another(hers: SimpleNamespace, bo
     assert stream.status_code == 404
     assert bob.http.get(f"/gradio_api/heartbeat/{hers.session}").status_code == 404
     assert "73" in texts(hers.page.call("browse-text", "submit", browse_text="")["browse-count"])
+
+
+def test_an_upload_of_one_user_cannot_be_used_by_another(hers: SimpleNamespace, bob: Raw) -> None:
+    given = {"path": hers.upload, "orig_name": "a.csv", "meta": {"_type": "gradio.FileData"}}
+    bob.call("setup-import", "click", setup_file=given)
+    assert any("choose it again" in one for one in bob.messages), bob.messages
+    hers.page.call("setup-import", "click", setup_file=given)
+    assert hers.ctx.latest("setup") is not None and not hers.page.messages
 
 
 def test_a_stranger_to_both_and_a_forged_name_get_nothing(
