@@ -304,10 +304,16 @@ class AppContext:
 
     # --- start and end --------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin what the command line asked for, behind the page's back."""
+    def start(self, *, opens: bool = True) -> None:
+        """Begin what the command line asked for, behind the page's back.
+
+        Args:
+            opens: Whether it is opened here; False where it is there already.
+        """
         self.lanes.start("compute")
-        self._warming = threading.Thread(target=opening.warm_up, args=(self,), name="warm-up", daemon=True)
+        self._warming = threading.Thread(
+            target=opening.warm_up, args=(self,), kwargs={"opens": opens}, name="warm-up", daemon=True
+        )
         self._warming.start()
 
     @property

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def warm_up(ctx: AppContext) -> None:
-    """What the command line asked for, and what was queued when the last server ended."""
+def warm_up(ctx: AppContext, *, opens: bool) -> None:
+    """What the command line asked for, where it ``opens`` that, and what was queued when the last server ended."""
     try:
         import torch
 
         torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
-        _open(ctx)
+        if opens:
+            _open(ctx)
         ctx.restore()  # after opening, in the same lane: nothing starts before its data is there
         known = ctx.workspace.get_state("classifier")
         ctx.machine.reader.worker.start()  # its imports take seconds, and a page waits for its answers

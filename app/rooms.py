@@ -36,7 +36,8 @@ class _Room:
 class Rooms:
     """The workspaces of all users, on one machine.
 
-    What the command line asks for is opened once, in ``prepared``; a new user's workspace begins as a copy of it.
+    What the command line asks for is opened once, in ``prepared``; a new user's workspace begins as a copy of it, and
+    one that is there already stays as its user has it.
 
     Args:
         settings: From the command line; ``settings.workspace`` holds ``users/`` and ``prepared/``.
@@ -129,7 +130,10 @@ class Rooms:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _keep(self) -> None:
-        self._resume()
+        try:
+            self._resume()
+        except LtgError:
+            log.exception("the users cannot be read")
         while not self._ended.wait(_LOOK):
             try:
                 self.sweep()
@@ -150,14 +154,18 @@ class Rooms:
         if not user or user not in self.users.names():
             raise InputError("log in first: load the page again")
         folder = folder_of(self.settings.workspace, user)
-        if not folder.exists():
+        new = not folder.exists()
+        if new:
             _ = self.prepared.workspace  # made, where it could not be filled
             clone(self.prepared.settings.workspace, folder)
-        room = self._rooms[user] = _Room(self._context(folder), time.monotonic())
+        room = _Room(self._context(folder), time.monotonic())
         if self._started:
-            room.ctx.start()
+            filled = self.prepared.latest("open")
+            # Where it failed before, it fails again, where the user sees why.
+            room.ctx.start(opens=new and (filled is None or filled.state != "done"))
         else:
             room.ctx.restore()
+        self._rooms[user] = room
         return room
 
     def _context(self, folder: Path) -> AppContext:
