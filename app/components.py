@@ -105,6 +105,13 @@ class Address(_Drawn):
     CLASS = "ltg-address"
 
 
+class Pulse(_Drawn):
+    """Nothing to see; event ``tick`` comes when ``GET /pulse`` differs from what the page has ``heard``."""
+
+    SCRIPT = "pulse.js"
+    CLASS = "ltg-pulse"
+
+
 class PlotMap(_Drawn):
     """Points; events ``lasso`` (ids that are selected now) and ``point`` (one id).
 

@@ -61,6 +61,7 @@ _PATHS = (
     "/favicon.ico",
     "/healthz",
     "/manifest.json",
+    "/pulse",
     "/robots.txt",
     "/theme.css",
     "/gradio_api/cancel",

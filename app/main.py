@@ -15,9 +15,10 @@ from typing import Any
 import gradio as gr
 
 from app import jumps, places, queue
-from app.components import ASSETS, Address, View
+from app.components import ASSETS, Address, Pulse, View
 from app.context import AppContext
 from app.header import header, header_key
+from app.pulse import pulse
 from app.rooms import Here, Rooms
 from app.server import make_server, new_key
 from app.session import BEATS, QUICK, Session, polite
@@ -54,6 +55,7 @@ def build(ctx: AppContext | Here) -> gr.Blocks:
         title=f"{NAME} — find the blind spots of a classifier", analytics_enabled=False, fill_width=True
     ) as page:
         top = View(elem_id="header")
+        beat = Pulse(elem_id="pulse")
         address = Address(elem_id="address")
         states = {
             name: gr.State(value)
@@ -70,7 +72,7 @@ def build(ctx: AppContext | Here) -> gr.Blocks:
         for tab in TABS:
             tab.wire(ctx, session, widgets)
         jumps.wire(ctx, session, widgets)
-        _follow(ctx, session, widgets, top, head_key)
+        _follow(ctx, session, widgets, top, beat, head_key)
     return page
 
 
@@ -79,12 +81,14 @@ def _follow(
     session: Session,
     widgets: dict[str, SimpleNamespace],
     top: View,
+    beat: Pulse,
     head_key: gr.State,
 ) -> None:
     """The header, and the tabs' refresh whenever a job has changed the workspace."""
 
     @polite
     def tick(values: dict[Any, Any]) -> Any:
+        heard = pulse(ctx)  # first: what changes from here on is heard next time
         now = header_key(ctx)
         beats = {session.beats[kind]: ctx.beat(kind) for kind in BEATS}
         changed = {state: beat for state, beat in beats.items() if values[state] != beat}
@@ -92,14 +96,13 @@ def _follow(
             changed |= {top: header(ctx), head_key: now}
         if ctx.revision != values[session.seen]:
             changed[session.seen] = ctx.revision
-        return changed or gr.skip()
+        return changed | {beat: {"heard": heard}}
 
     states = [head_key, session.seen, *session.beats.values()]
     arrived = places.wire(ctx, session, widgets)
-    timer = gr.Timer(0.8)
-    timer.tick(tick, set(states), [top, *states], **QUICK)
+    beat.tick(tick, set(states), [top, beat, *states], **QUICK)
     # A page begins with what its address says; only then is it drawn.
-    arrived.then(tick, set(states), [top, *states], **QUICK)
+    arrived.then(tick, set(states), [top, beat, *states], **QUICK)
     queue.wire(ctx, session, widgets, top)
     for name, w in widgets.items():
         w.tab.select(None, js=f"() => window.longtailTab('{name}')")

@@ -19,6 +19,7 @@ from app.guard import Guard
 from app.intake import Intake
 from app.loginpage import USER_HEADER
 from app.logins import Logins
+from app.pulse import felt
 from app.quotas import Uploads, texts_in
 from app.rooms import Rooms
 from app.users import Users, usual_file
@@ -90,6 +91,7 @@ def new_key() -> str:
 def _media(server: FastAPI, whose: Callable[[Request], AppContext]) -> None:
     """What is in the workspace of whoever asks."""
     forever = {"Cache-Control": "private, max-age=31536000, immutable"}
+    fresh = {"Cache-Control": "no-store"}
 
     @server.get("/media/thumb/{sample_id}")
     def thumb(sample_id: str, request: Request) -> Response:
@@ -100,6 +102,10 @@ def _media(server: FastAPI, whose: Callable[[Request], AppContext]) -> None:
     def image(sample_id: str, request: Request) -> Response:
         path = _existing(whose(request), sample_id, small=False)
         return _lost() if path is None else FileResponse(path, headers=forever)
+
+    @server.get("/pulse")
+    def feel(request: Request) -> Response:
+        return Response(felt(whose(request), request), media_type="text/plain", headers=fresh)
 
     @server.get("/media/report/{run}")
     def report(run: str, request: Request) -> FileResponse:

@@ -6,13 +6,15 @@ partitioned instead: known within that page and nowhere else. What the server an
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from gradio.context import LocalContext
+from starlette.requests import Request
 
 from app.cookies import cookie, written
 from app.loginpage import USER_HEADER
@@ -28,7 +30,22 @@ def current() -> str | None:
     if request is None:
         return None
     # A browser without cookies is told apart by page.
-    return owner_of_headers(request.headers, f"page {request.session_hash}")
+    return owner_of_headers(request.headers, f"page {getattr(request, 'session_hash', '')}")
+
+
+@contextlib.contextmanager
+def asking(request: Request) -> Iterator[None]:
+    """What is asked within is asked by whoever sent this request, as in an event of the page."""
+    token = LocalContext.request.set(request)
+    try:
+        yield
+    finally:
+        LocalContext.request.reset(token)
+
+
+def known(headers: Mapping[str, str]) -> bool:
+    """Whether a request says whose it is: a log-in, or this server's cookie."""
+    return bool(headers.get(USER_HEADER) or _token(str(headers.get("cookie", ""))))
 
 
 def uploader() -> str | None:

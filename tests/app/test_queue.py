@@ -99,6 +99,33 @@ def test_nobody_sees_the_work_of_others_but_the_length_of_the_queue(
     assert ("again", {"job": job.id}) in actions(tick(ann)["header"]), "it can be resumed"
 
 
+def test_a_page_asks_by_a_few_letters_whether_there_is_anything_to_hear(
+    two: tuple[Driver, Driver], ctx: Any
+) -> None:
+    ann, bob = two
+    first = [asked(ann), asked(bob)]
+    assert all(len(one) == 16 for one in first) and asked(ann) == first[0]
+    assert tick(ann)["pulse"] == {"heard": first[0]}, "what the event says is what the request says"
+    ann.call("imagine-start", "click", imagine_number=1, imagine_class="stop", imagine_seed=5)
+    job = ctx.latest("generate")
+    assert asked(ann) != first[0] and asked(bob) != first[1], (
+        "hers is told, his is told of one more in the queue"
+    )
+    until(lambda: job.ended)
+    assert tick(ann)["pulse"] == {"heard": asked(ann)}
+    before = asked(bob)
+    ctx.changed()
+    assert asked(bob) != before
+    with httpx.Client(base_url=ann.http.base_url) as stranger:
+        assert stranger.get("/pulse").text == "", "a browser without cookies is told by the event alone"
+
+
+def asked(page: Driver) -> str:
+    answer = page.http.get("/pulse")
+    assert answer.status_code == 200 and answer.headers["cache-control"] == "no-store"
+    return answer.text
+
+
 def test_a_page_does_not_follow_a_run_of_somebody_else(two: tuple[Driver, Driver], ctx: Any) -> None:
     ann, bob = two
     ann.call("imagine-start", "click", imagine_number=1, imagine_class="stop", imagine_seed=77)
