@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, final
 from urllib.parse import urlsplit
 
 from ltg_core.data.images import PixelData, encode_png, to_pil
-from ltg_core.errors import EndpointError, InputError
+from ltg_core.errors import AnswerError, EndpointError, InputError
 from ltg_core.jobs import CancelToken
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ class Endpoint:
             cancel: Checked before every request and while waiting.
 
         Raises:
-            EndpointError: It cannot be reached, refuses the key, takes too long, or answers something else.
+            EndpointError: It cannot be reached, refuses the key or takes too long.
+            AnswerError: It answers in another form, twice.
             Cancelled: On request.
         """
         import httpx
@@ -143,7 +144,7 @@ class Endpoint:
                     {"role": "assistant", "content": text[:2000]},
                     {"role": "user", "content": f"That cannot be used: {wrong}. Answer with the JSON only."},
                 ]
-        raise EndpointError(
+        raise AnswerError(
             f"the model {self.model!r} at {self.host} does not answer in the form that was asked for: {wrong}; "
             "try again, or another model"
         )

@@ -71,6 +71,7 @@ from ltg_core.workflows.intervals import Share, share
 from ltg_core.workflows.likeness import Likeness, likeness, picture_of, upload
 from ltg_core.workflows.mapcolumns import map_colouring, map_table, nearest_real
 from ltg_core.workflows.mapping import map_points, map_samples, place_on_map
+from ltg_core.workflows.naming import find_slices
 from ltg_core.workflows.planning import Plan, class_index, plan_classes, plan_likeness, plan_sources
 from ltg_core.workflows.relabelling import NameRow, name_rows
 from ltg_core.workflows.retrain_rows import MixSettings
@@ -92,7 +93,6 @@ from ltg_core.workflows.setup import (
 )
 from ltg_core.workflows.slicing import (
     Slice,
-    find_slices,
     keep_slice,
     remove_slice,
     rename_slice,

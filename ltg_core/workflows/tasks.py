@@ -37,6 +37,7 @@ from ltg_core.workflows.heads import fit_head
 from ltg_core.workflows.imagining import imagine
 from ltg_core.workflows.importing import import_data
 from ltg_core.workflows.mapping import map_samples, place_on_map
+from ltg_core.workflows.naming import find_slices
 from ltg_core.workflows.retrain_tasks import RETRAIN_TASKS
 from ltg_core.workflows.scoring import score
 from ltg_core.workflows.setup import (
@@ -47,7 +48,6 @@ from ltg_core.workflows.setup import (
     use_classifier,
     use_generator,
 )
-from ltg_core.workflows.slicing import find_slices
 from ltg_core.workflows.telling import tell
 from ltg_core.workflows.units import judge_of
 from ltg_core.workflows.wording import Draft
