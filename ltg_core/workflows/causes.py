@@ -44,24 +44,26 @@ def check_cause(
     ws: Workspace,
     classifier: Classifier,
     generator: Generator,
-    slice_id: str,
+    cell: Mapping[str, Any],
     settings: CauseSettings | None = None,
     *,
+    slice_id: str = "",
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> Run:
-    """Draw pairs of unguided images whose prompts differ in the term of a found slice and in nothing else.
+    """Draw pairs of unguided images whose prompts differ in one term and in nothing else.
 
     Both images of a pair have the same seed. The change of the signal's percentile and of the errors is a mean of
-    paired differences with its bootstrap interval; where that of the signal does not lie above zero, the slice is
+    paired differences with its bootstrap interval; where that of the signal does not lie above zero, the term is
     called "associated, not causal". Images that fail to show what was asked for count like all others.
 
     Args:
         ws: The workspace.
         classifier: Its reference must be fitted.
         generator: Must understand text.
-        slice_id: A found slice that can be asked for; the result is written to its evidence as ``cause``.
+        cell: What to ask for: ``class`` ("" for all in turn), ``value`` with the metadata ``column``, or ``phrase``.
         settings: None for the defaults.
+        slice_id: A slice to whose evidence the result is written, as ``cause``.
         on_progress: Told at every step.
         cancel: Checked at every step.
 
@@ -71,18 +73,15 @@ def check_cause(
         encoder sees the term, without and with).
 
     Raises:
-        InputError: The slice has no term that a prompt could hold, or there is no such slice.
+        InputError: An unknown class, or a generator that understands no text.
         Cancelled: On request.
     """
-    settings, found = settings or CauseSettings(), slice_of(ws, slice_id)
-    cell = found.evidence.get("cell")
-    if not cell:
-        raise InputError(f"{found.name!r} cannot be asked for in words, so there is nothing to leave out")
+    settings = settings or CauseSettings()
     if generator.language != "text":
         raise InputError(f"{generator.name} understands no text, so a term cannot be asked for")
     labels = _labels(classifier, cell, settings.pairs)
     texts = prompts(ws, classifier, cell)
-    record = {"slice": slice_id, "name": found.name, "cell": dict(cell), **settings.to_dict()}
+    record = {"slice": slice_id, "cell": dict(cell), **settings.to_dict()}
     hashes = {"classifier": classifier.hash, "generator": generator.hash}
     with recorded(ws, "cause", record, seed=settings.seed, hashes=hashes) as recording:
         guidance = dataclasses.replace(PRESETS["unguided"], signal=settings.signal)
@@ -100,8 +99,22 @@ def check_cause(
             cancel=cancel,
         )
         recording.result |= {"run": made.id, **compared(ws, classifier, made.id, labels, cell, settings)}
-        add_evidence(ws, slice_id, {"cause": recording.result})
+        if slice_id:
+            add_evidence(ws, slice_id, {"cause": recording.result})
     return recording.run
+
+
+def cell_to_check(ws: Workspace, slice_id: str) -> dict[str, Any]:
+    """What a found slice asks a generator for.
+
+    Raises:
+        InputError: There is no such slice, or it cannot be asked for in words.
+    """
+    found = slice_of(ws, slice_id)
+    cell: dict[str, Any] | None = found.evidence.get("cell")
+    if not cell:
+        raise InputError(f"{found.name!r} cannot be asked for in words, so there is nothing to leave out")
+    return cell
 
 
 def prompts(ws: Workspace, classifier: Classifier, cell: Mapping[str, Any]) -> dict[int, tuple[str, str]]:

@@ -99,6 +99,15 @@ def terms_of(
     return known, tuple(term.name for term in terms if term not in known)
 
 
+def vocabulary_of(ws: Workspace, encoder: str = "", vocabulary: str = "") -> tuple[Term, ...]:
+    """The terms that ``shown`` looks for.
+
+    Raises:
+        InputError: No encoder, or no vocabulary that it knows.
+    """
+    return terms_of(ws, need_encoder(ws, encoder), vocabulary)[0]
+
+
 def vectors(
     ws: Workspace,
     encoder: TextImage,
