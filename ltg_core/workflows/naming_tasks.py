@@ -55,6 +55,7 @@ def _check_cause(
     slice: str,
     classifier: str = "",
     signal: str = "epistemic",
+    pairs: int = CauseSettings.pairs,
     on_progress: ProgressFn,
     cancel: CancelToken,
 ) -> Any:
@@ -66,7 +67,7 @@ def _check_cause(
         judged,
         active_generator(ws),
         cell,
-        CauseSettings(signal=signal),
+        CauseSettings(signal=signal, pairs=pairs),
         slice_id=slice,
         on_progress=on_progress,
         cancel=cancel,
