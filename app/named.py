@@ -13,6 +13,8 @@ from ltg_core.jobs import Job
 if TYPE_CHECKING:
     from ltg_core.workflows import Slice
 
+PAIRS = 16
+"""Pairs of images of a causal check."""
 _SHOWN = 8
 _NO_POOL = "For more real pictures import unlabelled ones with the split “pool”, then test the cause again."
 
@@ -25,7 +27,7 @@ def search(ctx: AppContext, outcome: str, words: str = "") -> Job:
     return ctx.run("slices", "Looking for weak slices", "find_slices", arguments)
 
 
-def check_cause(ctx: AppContext, slice_id: str) -> Job:
+def check_cause(ctx: AppContext, slice_id: str, pairs: int = PAIRS) -> Job:
     """Queue the causal check of a found slice."""
     from ltg_core import workflows
 
@@ -34,7 +36,7 @@ def check_cause(ctx: AppContext, slice_id: str) -> Job:
     scored = ctx.workspace.score_names(model)
     signal = "epistemic" if "epistemic" in scored else "entropy"
     name = workflows.slice_of(ctx.workspace, slice_id).name
-    arguments = {"slice": slice_id, "classifier": model, "signal": signal}
+    arguments = {"slice": slice_id, "classifier": model, "signal": signal, "pairs": pairs}
     return ctx.run("slices", f"Testing the cause: {name}"[:120], "check_cause", arguments, lane="compute")
 
 
@@ -48,7 +50,7 @@ def action(one: Slice, *, busy: bool) -> Node | None:
         text,
         act=("cause", {"id": one.id}),
         type="button",
-        title="Draws 16 pairs of images, asked for with and without these words, everything else the same",
+        title=f"Draws {PAIRS} pairs of images, asked for with and without these words, everything else the same",
         **({"disabled": "true"} if busy else {}),
     )
 

@@ -15,6 +15,7 @@ from ltg_core.introspection.statistics import wilson
 from ltg_core.introspection.terms import Shown
 from ltg_core.introspection.weak import WeakSettings
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
+from ltg_core.workflows.naming import ALL
 from ltg_core.workflows.recording import recorded
 from ltg_core.workflows.slicing import insert, replace_found
 from ltg_core.workflows.terming import TermSettings, shown
@@ -147,5 +148,5 @@ def _keep(
         "cell": {"class": name, "column": "", "value": term.name, "phrase": term.phrase},
     }
     said = f"{one.guided:,} of {one.pairs:,} guided images show it, {one.control:,} of their controls."
-    title = f"{name or 'all classes'} {term.phrase}"
+    title = f"{name or ALL} {term.phrase}"
     insert(ws, "found", title, said, to_record(Filter(ids=tuple(ids)), labels), evidence)

@@ -31,6 +31,7 @@ HELD_OUT = ("val", "test")
 RARE = 90.0
 """Percentile of a signal from which a sample counts as rare."""
 CLASS, SAID = "class", "prediction"
+ALL = "all classes"
 # Of generated samples, or of the import; they say nothing about the world.
 NO_CONDITIONS = frozenset({"given_label", "prompt", "seed", "source", "control", "role", "caption"})
 
@@ -232,8 +233,9 @@ def _keep(
 def said(one: WeakSlice) -> str:
     """A found slice in a few words."""
     if one.conditions:
-        told = [_words(*condition) for condition in one.conditions]
-        return (" " if any(name == SHOWS for name, _ in one.conditions) else ", ").join(told)
+        term = next((value for _, value in one.conditions if isinstance(value, Term)), None)
+        told = [_words(*condition) for condition in one.conditions if condition[1] is not term]
+        return ", ".join(told) if term is None else f"{', '.join(told) or ALL} {term.phrase}"
     if not one.typical:
         return f"Similar images ({one.n:,})"
     return "Similar images: " + ", ".join(
@@ -245,7 +247,7 @@ def _words(column: str, value: Any) -> str:
     if column == CLASS:
         return str(value)
     if isinstance(value, Term):
-        return value.phrase
+        return value.name
     if column == SAID:
         return f"read as {value}"
     if not isinstance(value, Range):
