@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PAIRS = 16
 """Pairs of images of a causal check."""
-_SHOWN = 8
+_SHOWN = 6
 _NO_POOL = "For more real pictures import unlabelled ones with the split “pool”, then test the cause again."
 
 
@@ -66,7 +66,7 @@ def evidence(ctx: AppContext, one: Slice) -> Node | None:
         (title, [row["source"] for row in real[name]])
         for title, name in (
             ("Real, from the pool, by the words", "text"),
-            ("Real, most like the imagined failures", "likeness"),
+            ("Real, to the classifier like the failures", "likeness"),
         )
         if real.get(name)
     ]

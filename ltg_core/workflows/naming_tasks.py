@@ -19,7 +19,7 @@ from ltg_core.workflows.setup import active_classifier, active_generator, stored
 from ltg_core.workflows.slicing import add_evidence
 from ltg_core.workflows.terming import TermSettings
 
-SHOWN = 8
+SHOWN = 6
 """Pictures of each kind that are kept beside a finding."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,7 +63,14 @@ def encoder_of(ws: Workspace, folder: str = "") -> TextImage | None:
     place = Path(folder).expanduser() if folder else Path(record.get("path", "")) / "clip"
     if not folder and not (record and (place / "config.json").is_file()):
         return None
-    return TextImage(place)
+    weights = place / "model.safetensors"
+    return _load(str(place.resolve()), weights.stat().st_mtime_ns if weights.is_file() else 0)
+
+
+@functools.lru_cache(maxsize=2)
+def _load(path: str, stamp: int) -> TextImage:
+    """Once a process."""
+    return TextImage(path)
 
 
 def need_encoder(ws: Workspace, folder: str = "") -> TextImage:
