@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.context import AppContext
 from app.controls import words
-from app.render import Node, h
+from app.render import Node, h, percent
 from ltg_core.jobs import Job
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PAIRS = 16
 """Pairs of images of a causal check."""
 _SHOWN = 6
+_HABITS = 12
 _NO_POOL = "For more real pictures import unlabelled ones with the split “pool”, then test the cause again."
 
 
@@ -33,11 +34,67 @@ def check_cause(ctx: AppContext, slice_id: str, pairs: int = PAIRS) -> Job:
 
     workflows.cell_to_check(ctx.workspace, slice_id)
     model = ctx.need_classifier().hash
-    scored = ctx.workspace.score_names(model)
-    signal = "epistemic" if "epistemic" in scored else "entropy"
+    signal = _signal(ctx, model)
     name = workflows.slice_of(ctx.workspace, slice_id).name
     arguments = {"slice": slice_id, "classifier": model, "signal": signal, "pairs": pairs}
     return ctx.run("slices", f"Testing the cause: {name}"[:120], "check_cause", arguments, lane="compute")
+
+
+def find_habits(ctx: AppContext) -> Job:
+    """Queue the search for spurious correlations."""
+    model = ctx.need_classifier().hash
+    arguments = {"classifier": model, "signal": _signal(ctx, model)}
+    return ctx.run("slices", "Looking for habits", "find_habits", arguments)
+
+
+def _signal(ctx: AppContext, model: str) -> str:
+    return "epistemic" if "epistemic" in ctx.workspace.score_names(model) else "entropy"
+
+
+def habits(ctx: AppContext, *, busy: bool) -> Node:
+    """Context that makes the classifier say a class: the button, and what the last search found."""
+    off = {"disabled": "true"} if busy else {}
+    run = next((run for run in ctx.workspace.runs("habits") if run.state == "done"), None)
+    return h(
+        "section.slices-search",
+        h(
+            "div.slices-head",
+            h("h3", "Habits"),
+            h("button", "Find habits", act=("habits", {}), type="button", **off),
+        ),
+        h(
+            "p.soft",
+            "Does the classifier say a class because of what surrounds or covers the object? Among held-out samples of "
+            "other classes, words that go with an answer, compared within each true class and corrected for all that "
+            "were tried. In training: how often samples of that class, and of the others, show the words.",
+        ),
+        None if run is None else _habit_table(run.result["habits"]),
+    )
+
+
+def _habit_table(found: Sequence[Mapping[str, Any]]) -> Node:
+    if not found:
+        return h("p.soft", "None: no words make an answer more frequent than chance explains.")
+    head = ("Others", "are read as", "so often", "else", "in training, own / others", "q")
+    rows = [
+        h(
+            "tr",
+            h("td", one["term"]),
+            h("td", h("b", one["answer"])),
+            h("td", f"{one['said']:,} of {one['n']:,}"),
+            h("td", percent(one["rest"], 1)),
+            h("td", f"{percent(one['trained'])} / {percent(one['trained_others'])}"),
+            h("td.soft", small(one["q"])),
+        )
+        for one in found[:_HABITS]
+    ]
+    table = h("table.habits", h("thead", h("tr", *[h("th", text) for text in head])), h("tbody", *rows))
+    return h("div.habits-frame", table)
+
+
+def small(value: float) -> str:
+    """A p-value."""
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
 
 
 def action(one: Slice, *, busy: bool) -> Node | None:

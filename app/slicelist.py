@@ -63,6 +63,7 @@ def listing(ctx: AppContext, signal: str, undo: Undo | None = None) -> Node:
         _search(ctx, run, signal),
         *[_weak(ctx, one, signal, busy=_busy(ctx)) for one in weak],
         _nothing(run) if run is not None and not weak else None,
+        named.habits(ctx, busy=_busy(ctx)) if _words_known(ctx) else None,
         classes="slices",
     )
 
@@ -111,12 +112,16 @@ def _busy(ctx: AppContext) -> bool:
     return any(job.kind == "slices" for job in ctx.running())
 
 
+def _words_known(ctx: AppContext) -> bool:
+    """Whether there is a generator that understands text; the workers see whether it has an encoder."""
+    return (ctx.workspace.get_state("generator") or {}).get("language") == "text"
+
+
 def _in_words(ctx: AppContext, off: Mapping[str, str]) -> list[Node]:
     """The searches that call what they find by words, where somebody here knows words."""
     from ltg_core.data.records import Filter
 
-    record = ctx.workspace.get_state("generator") or {}
-    if record.get("language", "") != "text":
+    if not _words_known(ctx):
         return []
     shown = [
         h(
@@ -212,8 +217,8 @@ def _weak(ctx: AppContext, one: Slice, signal: str, *, busy: bool) -> Node:
         _figure(got["bad"] / got["n"], got["low"], got["high"], got["rest"], text),
         h(
             "span.soft",
-            f"q {_small(got['q'])}",
-            title=f"p {_small(got['p'])}, corrected for {got['tried']:,} candidates",
+            f"q {named.small(got['q'])}",
+            title=f"p {named.small(got['p'])}, corrected for {got['tried']:,} candidates",
         ),
         h(
             "button.link",
@@ -291,7 +296,3 @@ def _figure(rate: float, low: float, high: float, rest: float, text: str) -> Nod
         ),
         h("span.soft", text + others),
     )
-
-
-def _small(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"

@@ -216,7 +216,7 @@ def _wire_samples(ctx: AppContext, session: Session, w: SimpleNamespace) -> None
     w.grid.pick(pick, w.sample, outputs, **CARRIED)
 
 
-SLICE_ACTS = ("slice-remove", "slice-restore", "slice-name", "slice-keep", "find", "cause")
+SLICE_ACTS = ("slice-remove", "slice-restore", "slice-name", "slice-keep", "find", "cause", "habits")
 
 
 def slice_act(ctx: AppContext, w: SimpleNamespace, query: Query, data: dict[str, Any]) -> dict[Any, Any]:
@@ -234,6 +234,8 @@ def slice_act(ctx: AppContext, w: SimpleNamespace, query: Query, data: dict[str,
         workflows.rename_slice(ctx.workspace, slice_id, str(data.get("text", "")))
     elif name == "slice-keep":
         workflows.keep_slice(ctx.workspace, slice_id)
+    elif name == "habits":
+        found[w.progress] = view(ctx.bar(named.find_habits(ctx)))
     elif name == "cause":
         found[w.progress] = view(ctx.bar(named.check_cause(ctx, slice_id)))
     else:

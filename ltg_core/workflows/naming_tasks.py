@@ -17,6 +17,7 @@ from ltg_core.workflows.naming import find_slices
 from ltg_core.workflows.pool import POOL, retrieve, text_of
 from ltg_core.workflows.setup import active_classifier, active_generator, stored_classifier
 from ltg_core.workflows.slicing import add_evidence
+from ltg_core.workflows.spurious import find_habits
 from ltg_core.workflows.terming import TermSettings
 
 SHOWN = 6
@@ -103,4 +104,28 @@ def _real(
     return found
 
 
-NAMING_TASKS: dict[str, Callable[..., Any]] = {"find_slices": _find_slices, "check_cause": _check_cause}
+def _find_habits(
+    ws: Workspace,
+    *,
+    classifier: str = "",
+    signal: str = "epistemic",
+    on_progress: ProgressFn,
+    cancel: CancelToken,
+) -> Any:
+    """Of the terms of the vocabulary; the page reads the result from the run."""
+    run = find_habits(
+        ws,
+        meant(ws, classifier),
+        words=TermSettings(),
+        signal=signal,
+        on_progress=on_progress,
+        cancel=cancel,
+    )
+    return {"run": run.id, "habits": len(run.result["habits"])}
+
+
+NAMING_TASKS: dict[str, Callable[..., Any]] = {
+    "find_slices": _find_slices,
+    "check_cause": _check_cause,
+    "find_habits": _find_habits,
+}

@@ -241,6 +241,11 @@ def test_a_search_in_words_and_the_causal_check_are_jobs_and_tell_what_they_foun
     told = texts(listing(ctx, "entropy"))
     assert ("Moves the signal" in told) != ("Associated, not causal" in told)
     assert "4 pairs with the same seeds" in told and "split “pool”" in told
+    page.call("browse-summary", "act", {"name": "habits"})
+    assert ended("slices").state == "done"
+    assert "no words make an answer" in texts(listing(ctx, "entropy")) or "in training" in texts(
+        listing(ctx, "entropy")
+    )
     page.call("browse-summary", "act", {"name": "cause", "id": "nobody"})
     assert any("no slice" in said for said in page.messages)
     ws.set_predictions(model, {id: (one.pred, one.confidence) for id, one in before.items()})
