@@ -9,7 +9,7 @@ WORKSPACE ?= workspace
 ARGS ?=
 CASES ?= 20000
 
-.PHONY: help env app test check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-zoo bench-users film fuzz clean
+.PHONY: help env app test check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-naming bench-zoo bench-users film fuzz clean
 
 help:
 	@echo "make app         create the environment, open the app with the demo on 127.0.0.1 (ARGS='--port 8000')"
@@ -18,6 +18,7 @@ help:
 	@echo "make demo        train the demo's models again into assets/demo (about two hours on two cores)"
 	@echo "make bench-demo  measure the demo and write docs/evidence.md"
 	@echo "make bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds   waiting times; the page; CIFAR-10; GTSRB; other worlds"
+	@echo "make bench-naming  which planted cells are named, which are causes, what a pool holds of them"
 	@echo "make bench-zoo   put some 70 architectures through every step and write docs/zoo.md"
 	@echo "make bench-users   what each further user of a server costs in time, memory and disk"
 	@echo "make film        record the loop on the demo into docs/screenshots/film.webp (Chromium, some three minutes)"
@@ -78,6 +79,9 @@ bench-gtsrb: $(TESTSTAMP)
 bench-worlds: $(TESTSTAMP)
 	$(BIN)/python -m benchmarks.bench_worlds $(ARGS)
 	$(BIN)/python -m benchmarks.report
+
+bench-naming: $(TESTSTAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_naming $(ARGS)
 
 bench-zoo: $(TESTSTAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_zoo $(ARGS)

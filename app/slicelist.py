@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from app import named
 from app.context import AppContext
 from app.controls import words
 from app.render import Node, empty, h, ordinal, percent, view
@@ -60,8 +61,9 @@ def listing(ctx: AppContext, signal: str, undo: Undo | None = None) -> Node:
             "and in the other tabs.",
         ),
         _search(ctx, run, signal),
-        *[_weak(ctx, one, signal) for one in weak],
+        *[_weak(ctx, one, signal, busy=_busy(ctx)) for one in weak],
         _nothing(run) if run is not None and not weak else None,
+        named.habits(ctx, busy=_busy(ctx)) if _words_known(ctx) else None,
         classes="slices",
     )
 
@@ -80,8 +82,7 @@ def _undo(undo: Undo | None) -> Node | None:
 
 def _search(ctx: AppContext, run: Run | None, signal: str) -> Node:
     """What the search does, its buttons, and how the last one went."""
-    busy = any(job.kind == "slices" for job in ctx.running())
-    off = {"disabled": "true"} if busy else {}
+    off = {"disabled": "true"} if _busy(ctx) else {}
     by_signal = (
         h(
             "button",
@@ -101,9 +102,49 @@ def _search(ctx: AppContext, run: Run | None, signal: str) -> Node:
             h("h3", "Weak slices"),
             h("button.primary", "Find by errors", act=("find", {"outcome": "errors"}), type="button", **off),
             by_signal,
+            *_in_words(ctx, off),
         ),
         h("p.soft", _told(run) if run is not None else _WHAT),
     )
+
+
+def _busy(ctx: AppContext) -> bool:
+    return any(job.kind == "slices" for job in ctx.running())
+
+
+def _words_known(ctx: AppContext) -> bool:
+    """Whether there is a generator that understands text; the workers see whether it has an encoder."""
+    return (ctx.workspace.get_state("generator") or {}).get("language") == "text"
+
+
+def _in_words(ctx: AppContext, off: Mapping[str, str]) -> list[Node]:
+    """The searches that call what they find by words, where somebody here knows words."""
+    from ltg_core.data.records import Filter
+
+    if not _words_known(ctx):
+        return []
+    shown = [
+        h(
+            "button",
+            "Name in words",
+            act=("find", {"outcome": "errors", "words": "vocabulary"}),
+            type="button",
+            title="Classes and words of a vocabulary that a text-image encoder sees in the pictures; needs no metadata",
+            **off,
+        )
+    ]
+    if ctx.workspace.count(Filter(origin="generated", meta={"role": "control"})):
+        shown.append(
+            h(
+                "button",
+                "From imagined images",
+                act=("find", {"outcome": "imagined", "words": "vocabulary"}),
+                type="button",
+                title="Words that guided images show more often than their controls of the same seeds",
+                **off,
+            )
+        )
+    return shown
 
 
 _WHAT = (
@@ -116,6 +157,8 @@ def _told(run: Run) -> str:
     """How the last search went, in words."""
     got: Mapping[str, Any] = run.result
     outcome = str(got.get("outcome", "errors"))
+    if outcome == "imagined":
+        return _told_imagined(got)
     what = "errors" if outcome == "errors" else f"samples at P 90 of {words(outcome).lower()} or above"
     text = (
         f"{got['tried']:,} candidates were tested for {what} on {got['samples']:,} held-out samples "
@@ -123,8 +166,21 @@ def _told(run: Run) -> str:
         "the rest (Fisher's exact test). All of them are corrected for: of the slices below at most "
         f"{100 * got['alpha']:.0f} % are expected to be chance, and their intervals are widened for having been chosen."
     )
+    return text + _left_out(got)
+
+
+def _told_imagined(got: Mapping[str, Any]) -> str:
+    """The same of a search among generated images."""
+    return (
+        f"{got['samples']:,} guided images were compared with their controls of the same seeds: {got['tried']:,} words "
+        "of classes, tested by exchanging the images of pairs (exact), all of them corrected for. Bars show how many "
+        "guided images have the words, the mark how many controls." + _left_out(got)
+    )
+
+
+def _left_out(got: Mapping[str, Any]) -> str:
     skipped = got.get("skipped") or []
-    return text + (f" Not tried: {', '.join(skipped[:5])}." if skipped else "")
+    return f" Not tried: {', '.join(skipped[:5])}." if skipped else ""
 
 
 def _nothing(run: Run) -> Node:
@@ -150,9 +206,9 @@ def _saved(ctx: AppContext, one: Slice, signal: str) -> Node:
     )
 
 
-def _weak(ctx: AppContext, one: Slice, signal: str) -> Node:
+def _weak(ctx: AppContext, one: Slice, signal: str, *, busy: bool) -> Node:
     got = one.evidence
-    kind = "wrong" if got["outcome"] == "errors" else "rare"
+    kind = {"errors": "wrong", "imagined": "guided show it"}.get(got["outcome"], "rare")
     text = f"{got['bad']:,} of {got['n']:,} {kind}"
     return _row(
         ctx,
@@ -161,8 +217,8 @@ def _weak(ctx: AppContext, one: Slice, signal: str) -> Node:
         _figure(got["bad"] / got["n"], got["low"], got["high"], got["rest"], text),
         h(
             "span.soft",
-            f"q {_small(got['q'])}",
-            title=f"p {_small(got['p'])}, corrected for {got['tried']:,} candidates",
+            f"q {named.small(got['q'])}",
+            title=f"p {named.small(got['p'])}, corrected for {got['tried']:,} candidates",
         ),
         h(
             "button.link",
@@ -171,10 +227,14 @@ def _weak(ctx: AppContext, one: Slice, signal: str) -> Node:
             type="button",
             title="The next search leaves it",
         ),
+        named.action(one, busy=busy),
+        below=named.evidence(ctx, one),
     )
 
 
-def _row(ctx: AppContext, one: Slice, signal: str, figure: Node, *actions: Node) -> Node:
+def _row(
+    ctx: AppContext, one: Slice, signal: str, figure: Node, *actions: Node | None, below: Node | None = None
+) -> Node:
     there = {"id": one.id}
     median = f" · median {words(signal).lower()} {ordinal(one.median)}" if ordinal(one.median) else ""
     said = f"{one.n:,} samples{median}"
@@ -201,6 +261,7 @@ def _row(ctx: AppContext, one: Slice, signal: str, figure: Node, *actions: Node)
         ),
         figure,
         h("div.slice-actions", *actions),
+        below,
         key=one.id,
     )
 
@@ -235,7 +296,3 @@ def _figure(rate: float, low: float, high: float, rest: float, text: str) -> Nod
         ),
         h("span.soft", text + others),
     )
-
-
-def _small(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"

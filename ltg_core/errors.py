@@ -9,6 +9,8 @@ LtgError
 │   ├── ArchitectureMismatch     the tensors differ from those of the named architecture
 │   └── UnsafeFile               the file may run code when it is read; it was refused unread
 ├── UnsupportedError             this combination of model, signal or method has no meaning; the message offers another
+├── EndpointError                a language model's endpoint cannot be reached, or its answer cannot be used
+│   └── AnswerError              it was asked properly and answered in no usable form
 ├── WorkspaceError               the workspace folder cannot be read or written
 ├── WorkerLost                  the process that did the work ended before it was done
 ├── MissingExtra (ImportError)   an optional package is not installed; the message names the command
@@ -50,6 +52,14 @@ class UnsafeFile(ModelError):
 
 class UnsupportedError(LtgError):
     """A combination of model, signal or method that has no meaning."""
+
+
+class EndpointError(LtgError):
+    """A language model's endpoint cannot be reached, or its answer cannot be used."""
+
+
+class AnswerError(EndpointError):
+    """A language model answered, but in no usable form."""
 
 
 class WorkspaceError(LtgError):

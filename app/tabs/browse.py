@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import facets, selecting
+from app import facets, named, selecting
 from app.brief import LONGEST, WHOLE
 from app.clicks import changed
 from app.components import Grid, Pager, View
@@ -23,7 +23,6 @@ from app.session import CARRIED, LATEST, QUICK, Session, clicked, polite, text_i
 from app.slicelist import Undo
 from app.steps.paths import uploaded
 from app.viewing import samples, summary, top
-from ltg_core.jobs import Job
 
 TITLE = "Browse"
 ID = "browse"
@@ -220,7 +219,7 @@ def _wire_samples(ctx: AppContext, session: Session, w: SimpleNamespace) -> None
     w.grid.pick(pick, w.sample, outputs, **CARRIED)
 
 
-SLICE_ACTS = ("slice-remove", "slice-restore", "slice-name", "slice-keep", "find")
+SLICE_ACTS = ("slice-remove", "slice-restore", "slice-name", "slice-keep", "find", "cause", "habits")
 
 
 def slice_act(ctx: AppContext, w: SimpleNamespace, query: Query, data: dict[str, Any]) -> dict[Any, Any]:
@@ -238,8 +237,13 @@ def slice_act(ctx: AppContext, w: SimpleNamespace, query: Query, data: dict[str,
         workflows.rename_slice(ctx.workspace, slice_id, str(data.get("text", "")))
     elif name == "slice-keep":
         workflows.keep_slice(ctx.workspace, slice_id)
+    elif name == "habits":
+        found[w.progress] = view(ctx.bar(named.find_habits(ctx)))
+    elif name == "cause":
+        found[w.progress] = view(ctx.bar(named.check_cause(ctx, slice_id)))
     else:
-        found[w.progress] = view(ctx.bar(submit(ctx, str(data.get("outcome")))))
+        job = named.search(ctx, str(data.get("outcome")), str(data.get("words", "")))
+        found[w.progress] = view(ctx.bar(job))
     return found | {w.summary: summary(ctx, look(ctx, dataclasses.replace(query, shown=SLICES)), undo)}
 
 
@@ -276,12 +280,6 @@ def opened_slice(ctx: AppContext, query: Query, slice_id: str) -> Query:
     found = workflows.slice_of(ctx.workspace, slice_id)
     wanted = as_query(found.filter, ctx.workspace.label_names(), slice_id)
     return dataclasses.replace(wanted, rank=query.rank, size=query.size)
-
-
-def submit(ctx: AppContext, outcome: str) -> Job:
-    """Queue the search for weak slices."""
-    arguments = {"outcome": outcome, "classifier": ctx.need_classifier().hash}
-    return ctx.run("slices", "Looking for weak slices", "find_slices", arguments)
 
 
 def _wire_address(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:

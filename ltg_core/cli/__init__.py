@@ -50,6 +50,10 @@ COMMANDS = (
     Command("review", "curating", "blind second reviews and how well they agree"),
     Command("generate", "imagining", "make guided images with their unguided controls"),
     Command("sweep", "planning", "draw a generated image at several weights, everything else as it was"),
+    Command(
+        "name", "naming", "find what goes wrong and call it by words; causal check; spurious correlations"
+    ),
+    Command("pool", "naming", "real evidence: pictures of an unlabelled pool that fit a finding"),
     Command("coverage", "planning", "class by condition: training samples, errors, need"),
     Command("explain", "imagining", "heat maps of a prediction or of the uncertainty itself"),
     Command("map", "imagining", "lay real and generated samples out in two dimensions"),

@@ -6,15 +6,13 @@ import abc
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.nn import functional as F
 
-from ltg_core.compat import ensure_torchvision
-from ltg_core.errors import InputError, ModelError
+from ltg_core.errors import InputError
 from ltg_core.generators.base import in_chunks
 from ltg_core.models.classifier import Classifier
+from ltg_core.models.textimage import TextImage
 from ltg_core.types import Images
 
 DEFAULT_PROMPT = "a photo of a {label}"
@@ -49,44 +47,13 @@ class ClipJudge(Judge):
     """
 
     def __init__(self, folder: str | Path, labels: Sequence[str], prompt: str = DEFAULT_PROMPT) -> None:
-        ensure_torchvision()
-        from transformers import CLIPModel, CLIPTokenizer
-
-        folder = Path(folder)
-        try:
-            clip = CLIPModel.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-            )
-            self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"the text-image encoder in {folder.name!r} cannot be read: {error}") from error
-        self.clip: Any = clip.eval().requires_grad_(False)
+        self.encoder = TextImage(folder)
         self.name, self.labels = "text-image encoder", tuple(labels)
-        self.size = int(self.clip.config.vision_config.image_size)
-        self.texts = self.embed_texts([prompt.format(label=label) for label in labels])
-
-    @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Unit vectors of texts, (N, width)."""
-        ids = self.tokenizer(
-            list(texts),
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        return F.normalize(self.clip.get_text_features(input_ids=ids).pooler_output, dim=-1)
-
-    def embed_images(self, images: Images) -> torch.Tensor:
-        """Unit vectors of images, (N, width); differentiable."""
-        if images.shape[-1] != self.size or images.shape[-2] != self.size:
-            images = F.interpolate(images, size=(self.size, self.size), mode="bicubic", antialias=True)
-        return F.normalize(self.clip.get_image_features(pixel_values=2 * images - 1).pooler_output, dim=-1)
+        self.texts = self.encoder.texts([prompt.format(label=label) for label in labels])
 
     def log_prob(self, images: Images) -> torch.Tensor:
         """(B, classes) log-probabilities among the class prompts."""
-        scale = self.clip.logit_scale.exp()
-        logits: torch.Tensor = scale * self.embed_images(images) @ self.texts.T
+        logits: torch.Tensor = self.encoder.temperature * self.encoder.images(images) @ self.texts.T
         return logits.log_softmax(dim=1)
 
 

@@ -30,6 +30,7 @@ from ltg_core.workflows.bringing import (
     map_labels,
     revise_classifier,
 )
+from ltg_core.workflows.causes import CauseSettings, cell_to_check, check_cause
 from ltg_core.workflows.checking import check_classifier, discovery
 from ltg_core.workflows.comparing import CompareSettings, compare, overall
 from ltg_core.workflows.costing import Estimate, estimate, measure_cost, measured
@@ -65,13 +66,16 @@ from ltg_core.workflows.finding import Finding, State, glance, held_out_split, s
 from ltg_core.workflows.free import without_training
 from ltg_core.workflows.generating import generate, resume_generate, triplets
 from ltg_core.workflows.heads import fit_head
+from ltg_core.workflows.imagined import find_imagined
 from ltg_core.workflows.imagining import WEIGHTS, Order, film_strips, imagine, intended, sweep_order
 from ltg_core.workflows.importing import import_data, label_mapping
 from ltg_core.workflows.intervals import Share, share
 from ltg_core.workflows.likeness import Likeness, likeness, picture_of, upload
 from ltg_core.workflows.mapcolumns import map_colouring, map_table, nearest_real
 from ltg_core.workflows.mapping import map_points, map_samples, place_on_map
+from ltg_core.workflows.naming import find_slices
 from ltg_core.workflows.planning import Plan, class_index, plan_classes, plan_likeness, plan_sources
+from ltg_core.workflows.pool import retrieve, text_of
 from ltg_core.workflows.relabelling import NameRow, name_rows
 from ltg_core.workflows.retrain_rows import MixSettings
 from ltg_core.workflows.retrained import adopt, arm_of, best_of
@@ -92,7 +96,6 @@ from ltg_core.workflows.setup import (
 )
 from ltg_core.workflows.slicing import (
     Slice,
-    find_slices,
     keep_slice,
     remove_slice,
     rename_slice,
@@ -101,7 +104,9 @@ from ltg_core.workflows.slicing import (
     slice_of,
     slices,
 )
+from ltg_core.workflows.spurious import find_habits
 from ltg_core.workflows.telling import report_path, suggest, tell
+from ltg_core.workflows.terming import SOURCES, TermSettings, vocabulary_of
 from ltg_core.workflows.tracing import ImageTrace, RunTrace, run_trace
 from ltg_core.workflows.wording import Draft
 
@@ -109,8 +114,10 @@ __all__ = [
     "CAUSES",
     "DEMO",
     "PRESETS",
+    "SOURCES",
     "WEIGHTS",
     "Alternative",
+    "CauseSettings",
     "CompareSettings",
     "Coverage",
     "DataCheck",
@@ -135,6 +142,7 @@ __all__ = [
     "Slice",
     "State",
     "Tally",
+    "TermSettings",
     "TrainSettings",
     "WeakSettings",
     "WeightsReport",
@@ -148,7 +156,9 @@ __all__ = [
     "bring_classifier",
     "bring_data",
     "bring_head",
+    "cell_to_check",
     "check_accepted",
+    "check_cause",
     "check_classifier",
     "check_data",
     "check_source",
@@ -167,6 +177,8 @@ __all__ = [
     "export",
     "features",
     "film_strips",
+    "find_habits",
+    "find_imagined",
     "find_slices",
     "fit_head",
     "generate",
@@ -215,6 +227,7 @@ __all__ = [
     "resume_generate",
     "resume_retrain",
     "retrain",
+    "retrieve",
     "revise_classifier",
     "run_trace",
     "samples_of",
@@ -235,9 +248,11 @@ __all__ = [
     "tag_counts",
     "tally",
     "tell",
+    "text_of",
     "triplets",
     "upload",
     "use_classifier",
     "use_generator",
+    "vocabulary_of",
     "without_training",
 ]

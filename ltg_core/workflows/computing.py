@@ -23,7 +23,7 @@ from ltg_core.types import Outputs
 from ltg_core.workflows.store import FeatureStore
 
 CHUNK = 2048
-_READERS = 4
+READERS = 4
 _AHEAD = 3
 Skipped = list[tuple[str, str]]
 
@@ -45,15 +45,15 @@ def compute_outputs(
     token = cancel or CancelToken()
     store = FeatureStore(ws, classifier)
     todo = store.missing(list(dict.fromkeys(ids)))
-    batch = batch_size or _batch_size(classifier.preprocess)
-    reader = _fitted(classifier.preprocess)
-    asked = _for_fitted(classifier)
+    batch = batch_size or batch_size_of(classifier.preprocess)
+    reader = fitting(classifier.preprocess)
+    asked = for_fitted(classifier)
     skipped: Skipped = []
     buffer: list[tuple[list[str], Outputs]] = []
     started, done, total = time.monotonic(), 0, len(todo)
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
+    with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
         try:
-            for part, images, broken in _read_batches(ws, todo, batch, reader, pool, token):
+            for part, images, broken in read_batches(ws, todo, batch, reader, pool, token):
                 skipped += broken
                 if part:
                     buffer.append((part, asked.outputs(images, batch)))
@@ -67,7 +67,7 @@ def compute_outputs(
     return total - len(skipped), skipped
 
 
-def _read_batches(
+def read_batches(
     ws: Workspace,
     ids: Sequence[str],
     size: int,
@@ -110,14 +110,14 @@ def _read(path: Path, reader: Preprocess) -> torch.Tensor:
     return reader(to_tensor(read_image(path))[None])[0]
 
 
-def _fitted(preprocess: Preprocess) -> Preprocess:
+def fitting(preprocess: Preprocess) -> Preprocess:
     """Only the resizing of a preprocessing: photographs of many megapixels are made small before they are
     batched.
     """
     return dataclasses.replace(preprocess, mean=(0.0,) * 3, std=(1.0,) * 3, channels=3, order="rgb")
 
 
-def _for_fitted(classifier: Classifier) -> Classifier:
+def for_fitted(classifier: Classifier) -> Classifier:
     """The same network for images that have its input size already."""
     other = copy.copy(classifier)
     other.preprocess = dataclasses.replace(classifier.preprocess, resize="none")
@@ -145,7 +145,7 @@ def _store(ws: Workspace, store: FeatureStore, buffer: list[tuple[list[str], Out
     store.add(ids, out)
 
 
-def _batch_size(preprocess: Preprocess) -> int:
+def batch_size_of(preprocess: Preprocess) -> int:
     pixels = preprocess.height * preprocess.width
     return 256 if pixels <= 96 * 96 else 64 if pixels <= 256 * 256 else 16
 

@@ -99,6 +99,11 @@ def picture_of(ws: Workspace, like: str) -> Path | None:
     return path if like.startswith(UPLOAD) and hash.isalnum() and path.is_file() else None
 
 
+def feature_scale(ws: Workspace, classifier: Classifier) -> np.ndarray:
+    """Mean and deviation (2, D) of all features that are stored, by which likeness standardises."""
+    return _unit_vectors(ws, FeatureStore(ws, classifier))[2]
+
+
 def _vector(ws: Workspace, classifier: Classifier, like: str, scale: np.ndarray) -> np.ndarray:
     """The unit vector (D,) of a sample or an uploaded picture."""
     if like.startswith(UPLOAD):
@@ -111,7 +116,7 @@ def _vector(ws: Workspace, classifier: Classifier, like: str, scale: np.ndarray)
     else:
         ws.sample(like)
         rows = FeatureStore(ws, classifier).features([like])
-    unit: np.ndarray = _units(rows, scale)[0]
+    unit: np.ndarray = to_units(rows, scale)[0]
     return unit
 
 
@@ -161,12 +166,12 @@ def _write(ws: Workspace, key: str, store: FeatureStore, scale: np.ndarray, coun
         shape = (count, scale.shape[1])
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
         for _, features in store.blocks():
-            file.write(np.ascontiguousarray(_units(features, scale), dtype="<f4").tobytes())
+            file.write(np.ascontiguousarray(to_units(features, scale), dtype="<f4").tobytes())
 
     ws.blobs.write(ws.blobs.array_path(key), fill)
 
 
-def _units(features: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def to_units(features: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """(n, D) standardised, of length 1."""
     x = (features - scale[0]) / scale[1]
     length = np.linalg.norm(x, axis=1, keepdims=True)

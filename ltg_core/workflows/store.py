@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,10 +11,21 @@ import torch
 from ltg_core.data.images import content_hash
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
-from ltg_core.models.classifier import Classifier
 from ltg_core.types import Outputs
 
 _ID = "S20"
+
+
+class Model(Protocol):
+    """Whatever says something about samples: a classifier, or a text-image encoder, which has features alone."""
+
+    @property
+    def hash(self) -> str:
+        """Of its weights."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
 
 
 class FeatureStore:
@@ -28,7 +40,7 @@ class FeatureStore:
         classifier: Whose outputs.
     """
 
-    def __init__(self, ws: Workspace, classifier: Classifier) -> None:
+    def __init__(self, ws: Workspace, classifier: Model) -> None:
         self.ws, self.classifier = ws, classifier
         self._fresh = False
 

@@ -18,7 +18,6 @@ from ltg_core.data.workspace import Workspace
 from ltg_core.embedding.layout import MapSettings
 from ltg_core.errors import InputError, LtgError
 from ltg_core.jobs import CancelToken, Progress, ProgressFn
-from ltg_core.models.classifier import Classifier
 from ltg_core.signals.head import HeadSettings
 from ltg_core.workflows.bringing import (
     bring_classifier,
@@ -37,17 +36,16 @@ from ltg_core.workflows.heads import fit_head
 from ltg_core.workflows.imagining import imagine
 from ltg_core.workflows.importing import import_data
 from ltg_core.workflows.mapping import map_samples, place_on_map
+from ltg_core.workflows.naming_tasks import NAMING_TASKS, meant
 from ltg_core.workflows.retrain_tasks import RETRAIN_TASKS
 from ltg_core.workflows.scoring import score
 from ltg_core.workflows.setup import (
     active_classifier,
     active_generator,
     reference,
-    stored_classifier,
     use_classifier,
     use_generator,
 )
-from ltg_core.workflows.slicing import find_slices
 from ltg_core.workflows.telling import tell
 from ltg_core.workflows.units import judge_of
 from ltg_core.workflows.wording import Draft
@@ -113,7 +111,7 @@ def _imagine(
     on_progress: ProgressFn,
     cancel: CancelToken,
 ) -> Any:
-    judged = _classifier(ws, classifier)
+    judged = meant(ws, classifier)
     on_progress(Progress(0, 0, "loading the generator"))
     run = imagine(ws, order, classifier=judged, on_progress=on_progress, cancel=cancel)
     return {"run": run.id}
@@ -146,7 +144,7 @@ def _explain(
         methods,
         target=target,
         checked=checked,
-        classifier=_classifier(ws, classifier),
+        classifier=meant(ws, classifier),
         on_progress=on_progress,
         cancel=cancel,
     )
@@ -162,9 +160,7 @@ def _map(
     cancel: CancelToken,
 ) -> Any:
     chosen = MapSettings.from_dict(dict(settings or {}))
-    run = map_samples(
-        ws, _classifier(ws, classifier), chosen, ids=ids, on_progress=on_progress, cancel=cancel
-    )
+    run = map_samples(ws, meant(ws, classifier), chosen, ids=ids, on_progress=on_progress, cancel=cancel)
     return {"run": run.id, **run.result}
 
 
@@ -318,14 +314,6 @@ def _make_ready(ws: Workspace, on_progress: ProgressFn, cancel: CancelToken) -> 
     on_progress(Progress(3, 3, "ready", changed=True))
 
 
-def _classifier(ws: Workspace, model_hash: str) -> Classifier:
-    """The one that the page meant when it asked: the active one may be another by now."""
-    record = ws.get_state("classifier") or {}
-    if not model_hash or record.get("hash") == model_hash:
-        return active_classifier(ws)
-    return stored_classifier(ws, model_hash)
-
-
 def _alternatives(ws: Workspace, *, on_progress: ProgressFn, cancel: CancelToken) -> Any:
     """Tries what is usually wrong; the page reads what was found from the workspace."""
     found = alternatives(ws, active_classifier(ws), on_progress=on_progress, cancel=cancel)
@@ -348,18 +336,6 @@ def _tell(
     return {"run": tell(ws, draft, on_progress=on_progress, cancel=cancel).id}
 
 
-def _find_slices(
-    ws: Workspace,
-    *,
-    outcome: str,
-    classifier: str = "",
-    on_progress: ProgressFn,
-    cancel: CancelToken,
-) -> Any:
-    run = find_slices(ws, _classifier(ws, classifier), outcome, on_progress=on_progress, cancel=cancel)
-    return {"run": run.id, **run.result}
-
-
 TASKS: dict[str, Task] = {
     "imagine": _imagine,
     "measure_cost": _measure_cost,
@@ -367,7 +343,6 @@ TASKS: dict[str, Task] = {
     "explain": _explain,
     "map": _map,
     "place_on_map": place_on_map,
-    "find_slices": _find_slices,
     "fit_head": _fit_head,
     "score": _score,
     "use_classifier": _use_classifier,
@@ -384,5 +359,6 @@ TASKS: dict[str, Task] = {
     "map_labels": map_labels,
     "alternatives": _alternatives,
     "tell": _tell,
+    **NAMING_TASKS,
     **RETRAIN_TASKS,
 }

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from driver import Driver, actions, texts
 
+from app import named
 from app.looking import known, look
 from app.query import Query
 from app.slicelist import listing
@@ -214,3 +215,37 @@ def test_calibration_is_drawn_for_all_and_for_one_class(page: Driver, ctx: Any) 
     one = page.call("browse-summary", "act", {"name": "of", "label": "stop"})
     assert "Calibration: stop" in texts(one["browse-summary"]) and one["address"]["set"]["of"] == "stop"
     assert ("of", {"label": ""}) in actions(one["browse-summary"])
+
+
+def test_a_search_in_words_and_the_causal_check_are_jobs_and_tell_what_they_found(
+    page: Driver, ctx: Any, ended: Callable[..., Job]
+) -> None:
+    ws, model = ctx.workspace, ctx.model_hash
+    held = ws.samples(ws.query(Filter(split=("val", "test"))))
+    before = ws.predictions([one.id for one in held], model)
+    dark = {one.id for one in held if int(one.source.rpartition("/")[2][:2]) % 3 == 2}
+    ws.merge_meta({one.id: {"light": "night" if one.id in dark else "day"} for one in held})
+    said = {one.id: ((one.label + (one.id in dark)) % 3, 0.9) for one in held}
+    ws.set_predictions(model, said)
+    shown = page.call("browse-count", "act", {"name": "show", "mode": "slices"})["browse-summary"]
+    assert ("find", {"outcome": "errors", "words": "vocabulary"}) in actions(shown)
+    page.call("browse-summary", "act", {"name": "find", "outcome": "errors", "words": "metadata"})
+    assert ended("slices").result["words"] == "metadata"
+    (first, *_) = workflows.slices(ws, "found")
+    assert first.name == "light night"
+    found = listing(ctx, "entropy")
+    assert ("cause", {"id": first.id}) in actions(found) and "Associated" not in texts(found)
+    job = named.check_cause(ctx, first.id, pairs=4)
+    assert job.title == "Testing the cause: light night"
+    assert ended("slices").state == "done", job.reason
+    told = texts(listing(ctx, "entropy"))
+    assert ("Moves the signal" in told) != ("Associated, not causal" in told)
+    assert "4 pairs with the same seeds" in told and "split “pool”" in told
+    page.call("browse-summary", "act", {"name": "habits"})
+    assert ended("slices").state == "done"
+    assert "no words make an answer" in texts(listing(ctx, "entropy")) or "in training" in texts(
+        listing(ctx, "entropy")
+    )
+    page.call("browse-summary", "act", {"name": "cause", "id": "nobody"})
+    assert any("no slice" in said for said in page.messages)
+    ws.set_predictions(model, {id: (one.pred, one.confidence) for id, one in before.items()})
