@@ -9,6 +9,7 @@ LtgError
 │   ├── ArchitectureMismatch     the tensors differ from those of the named architecture
 │   └── UnsafeFile               the file may run code when it is read; it was refused unread
 ├── UnsupportedError             this combination of model, signal or method has no meaning; the message offers another
+├── EndpointError                a language model's endpoint cannot be reached, or its answer cannot be used
 ├── WorkspaceError               the workspace folder cannot be read or written
 ├── WorkerLost                  the process that did the work ended before it was done
 ├── MissingExtra (ImportError)   an optional package is not installed; the message names the command
@@ -50,6 +51,10 @@ class UnsafeFile(ModelError):
 
 class UnsupportedError(LtgError):
     """A combination of model, signal or method that has no meaning."""
+
+
+class EndpointError(LtgError):
+    """A language model's endpoint cannot be reached, or its answer cannot be used."""
 
 
 class WorkspaceError(LtgError):

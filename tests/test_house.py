@@ -15,7 +15,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"params", "registry", "jobs"}),
     frozenset({"fitting", "workers"}),
     frozenset({"models", "data"}),
-    frozenset({"signals", "curation", "training", "evaluation"}),
+    frozenset({"signals", "curation", "training", "evaluation", "llm"}),
     frozenset({"generators", "attribution", "embedding", "export", "extension", "introspection", "report"}),
     frozenset({"guidance"}),
     frozenset({"demo"}),

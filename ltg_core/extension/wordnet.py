@@ -19,6 +19,7 @@ from ltg_core.extension.proposals import Proposal
 FOLDERS = ("/usr/share/wordnet", "/usr/local/share/wordnet/dict", "/usr/local/WordNet-3.0/dict")
 _WNID = re.compile(r"n(\d{8})")
 _UP, _DOWN = ("@", "@i"), ("~", "~i")
+_THING = 1930  # physical entity
 _LINE = 200_000  # bytes; the longest line of version 3.0 has 15,000
 
 
@@ -71,15 +72,19 @@ class WordNet:
         self.close()
 
     def find(self, name: str) -> Synset | None:
-        """The usual meaning of a word, or that of a number of ImageNet; None where there is none."""
+        """What a word means, or a number of ImageNet; None where there is nothing.
+
+        The most usual meaning that is a thing one can see, or the most usual one where none is.
+        """
         number = _WNID.fullmatch(name.strip())
         if number:
             return self.at(int(number[1]))
         plain = plain_name(name.split(",")[0])
-        for form in dict.fromkeys((plain, plain.removesuffix("s"), plain.removesuffix(" sign"))):
-            offsets = self._index.get(form.replace(" ", "_").encode("utf-8", "replace"))
-            if offsets:
-                return self.at(offsets[0])
+        for form in dict.fromkeys((plain, plain.removesuffix("s"))):
+            offsets = self._index.get(form.replace(" ", "_").encode("utf-8", "replace"), ())
+            senses = [self.at(offset) for offset in offsets]
+            if senses:
+                return next((one for one in senses if _THING in self.above(one)), senses[0])
         return None
 
     @functools.lru_cache(maxsize=50_000)  # noqa: B019  # goes with the object, which is short-lived
