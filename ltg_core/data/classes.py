@@ -44,7 +44,11 @@ def match_names(found: Iterable[str], labels: Sequence[str]) -> NameMatch:
     matched: dict[str, str] = {}
     unclear: list[tuple[list[str], list[str]]] = []
     open_names, open_labels = [n for n in names if n not in exact], [n for n in known if n not in exact]
-    for left, right in ((plain_name, plain_name), (_unindexed(names), plain_name), (plain_name, _unindexed(known))):
+    for left, right in (
+        (plain_name, plain_name),
+        (_unindexed(names), plain_name),
+        (plain_name, _unindexed(known)),
+    ):
         candidates, wanted = _by_key(open_names, left), _by_key(open_labels, right)
         for key, some in candidates.items():
             meant = wanted.get(key, [])

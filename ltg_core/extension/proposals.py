@@ -101,8 +101,6 @@ def sift(
         taken[key] = one.parent
         counts[one.parent] = counts.get(one.parent, 0) + 1
         kept.append(
-            dataclasses.replace(
-                one, name=shown, relation=tidy(one.relation), difference=tidy(one.difference)
-            )
+            dataclasses.replace(one, name=shown, relation=tidy(one.relation), difference=tidy(one.difference))
         )
     return Sifted(kept, dropped)

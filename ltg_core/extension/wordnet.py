@@ -58,8 +58,8 @@ class WordNet:
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = found_at(folder)
-        self._data = (self.folder / "data.noun").open("rb")
         self._index = _index(self.folder / "index.noun")
+        self._data = (self.folder / "data.noun").open("rb")
 
     def close(self) -> None:
         """Close the file."""
@@ -71,21 +71,31 @@ class WordNet:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def find(self, name: str) -> Synset | None:
-        """What a word means, or a number of ImageNet; None where there is nothing.
-
-        The most usual meaning that is a thing one can see, or the most usual one where none is.
-        """
+    def senses(self, name: str) -> list[Synset]:
+        """What a word may mean, the usual meaning first; what a number of ImageNet means."""
         number = _WNID.fullmatch(name.strip())
         if number:
-            return self.at(int(number[1]))
+            return [self.at(int(number[1]))]
         plain = plain_name(name.split(",")[0])
         for form in dict.fromkeys((plain, plain.removesuffix("s"))):
             offsets = self._index.get(form.replace(" ", "_").encode("utf-8", "replace"), ())
-            senses = [self.at(offset) for offset in offsets]
-            if senses:
-                return next((one for one in senses if _THING in self.above(one)), senses[0])
-        return None
+            if offsets:
+                return [self.at(offset) for offset in offsets]
+        return []
+
+    def meant(self, name: str, others: Sequence[str]) -> Synset | None:
+        """What a class means among others: the meaning that has most in common with one of theirs.
+
+        So "tiger" beside "lion" is the animal, though the usual meaning is a fierce person. Where that does not decide,
+        a thing that one can see goes before other meanings, and the usual one first.
+        """
+        around = [self.above(sense) for other in others if other != name for sense in self.senses(other)]
+
+        def fit(sense: Synset) -> tuple[int, bool]:
+            own = self.above(sense)
+            return max((len(own & theirs) for theirs in around), default=0), _THING in own
+
+        return max(self.senses(name), key=fit, default=None)
 
     @functools.lru_cache(maxsize=50_000)  # noqa: B019  # goes with the object, which is short-lived
     def at(self, offset: int) -> Synset:
@@ -100,7 +110,7 @@ class WordNet:
             return _parsed(line, offset)
         except (ValueError, IndexError) as error:
             raise DatasetError(
-                f"'{self.folder.name}/data.noun' has no entry at {offset:08d}; it is damaged or of another version than 3.0"
+                f"'{self.folder.name}/data.noun' has no entry at {offset:08d}; it is damaged or not of version 3.0"
             ) from error
 
     def above(self, synset: Synset) -> set[int]:
@@ -131,7 +141,9 @@ class WordNet:
                         yield self.at(offset), f"a kind of {aunt.name}, which is also a kind of {grand.name}"
 
 
-def propose(net: WordNet, parent: str, targets: Sequence[str], number: str = "") -> tuple[list[Proposal], str]:
+def propose(
+    net: WordNet, parent: str, targets: Sequence[str], number: str = ""
+) -> tuple[list[Proposal], str]:
     """Relatives of a class that are neither a kind of a target nor have one for a kind.
 
     Args:
@@ -143,12 +155,12 @@ def propose(net: WordNet, parent: str, targets: Sequence[str], number: str = "")
     Returns:
         Proposals, not sifted yet, and a sentence where there is something to say.
     """
-    own = net.find(number or parent)
+    own = net.meant(number or parent, targets)
     if own is None:
         return [], f"WordNet has no noun {parent!r}; rename the class, or propose from elsewhere"
-    meant = [found for found in (net.find(name) for name in targets if name != parent) if found is not None]
-    forbidden = {one.offset for one in meant} | {own.offset}
-    higher = set().union(*(net.above(one) for one in (own, *meant)))
+    taken = [own, *(sense for name in targets if name != parent for sense in net.senses(name))]
+    forbidden = {one.offset for one in taken}
+    higher = set().union(*(net.above(one) for one in taken))
     proposals = []
     for one, relation in net.relatives(own):
         if one.offset in forbidden or one.offset in higher or net.above(one) & forbidden:
@@ -170,8 +182,8 @@ def found_at(folder: str | Path | None) -> Path:
             return Path(place)
     where = f"'{Path(folder).name}' has" if folder else "the usual folders have"
     raise InputError(
-        f"{where} no WordNet (index.noun, data.noun). On Debian and Ubuntu: apt install wordnet-base; else name the folder "
-        "'dict' of WordNet 3.0"
+        f"{where} no WordNet (index.noun, data.noun). On Debian and Ubuntu: apt install wordnet-base; else name "
+        "the folder 'dict' of WordNet 3.0"
     )
 
 
