@@ -168,6 +168,9 @@ def granularity(
         on_progress: Told while features are computed.
         cancel: Checked often.
 
+    Returns:
+        One record a class; the run of the kind "granularity" has them too.
+
     Raises:
         InputError: No such class, or none is weak.
     """
@@ -182,7 +185,11 @@ def granularity(
     ids, x = features(ws, classifier, [id for id, _ in rows], on_progress, cancel or CancelToken())
     label_of = dict(rows)
     y = np.array([label_of[id] for id in ids], dtype=np.int64)
-    return fineness(x, y, labels, [labels.index(name) for name in wanted], band=band)
+    found = fineness(x, y, labels, [labels.index(name) for name in wanted], band=band)
+    settings = {"classes": wanted, "extended": extended, "band": (band or Band()).to_dict()}
+    with recorded(ws, "granularity", settings, hashes={"classifier": classifier.hash}) as recording:
+        recording.result["classes"] = [one._asdict() for one in found]
+    return found
 
 
 class _Pool:
