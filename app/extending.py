@@ -57,7 +57,7 @@ def listing(ctx: AppContext) -> Node:
             h("p.soft", _WHAT),
             empty(
                 "No class is weak",
-                "Each has 20 training images or more and is recognised in 60 % of its validation images or more. "
+                "Each has 100 training images or more and is recognised in 60 % of its validation images or more. "
                 "Choose classes on the left to propose something beside them all the same.",
             ),
         )

@@ -62,6 +62,11 @@ def refused(name: str) -> str | None:
     return None
 
 
+def enough(most: int) -> str:
+    """Why what goes beyond the number is left out."""
+    return f"{most} for each class are enough"
+
+
 def tidy(text: Any, longest: int = TEXT) -> str:
     """Plain words of one line: no control characters, not too long."""
     plain = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in str(text or ""))
@@ -94,7 +99,7 @@ def sift(
         if reason is None and key in taken:
             reason = f"it stands beside {taken[key]!r} already"
         if reason is None and counts.get(one.parent, 0) >= most:
-            reason = f"{most} for each class are enough"
+            reason = enough(most)
         if reason is not None:
             dropped.append((shown, reason))
             continue

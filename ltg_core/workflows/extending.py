@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from ltg_core.curation import auxiliary
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
 from ltg_core.extension import asking, wordnet
-from ltg_core.extension.proposals import Proposal, refused, same, sift
+from ltg_core.extension.proposals import Proposal, enough, refused, same, sift
 from ltg_core.extension.space import Band, Fineness, fineness, groups, units
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.llm import BASE_URL, Endpoint
@@ -34,6 +33,7 @@ from ltg_core.workflows.weak_classes import (
 )
 
 SOURCES = ("wordnet", "llm", "clusters")
+_NAMED = 20
 
 
 def propose(
@@ -238,11 +238,12 @@ def _keep(
     """Sift proposals and write down what is left; what was rejected before is not proposed again."""
     kept, dropped = sift(found, classifier.labels, _known(ws), most)
     result["added"] += auxiliary.add(ws, [_plain(one) for one in kept])
-    reasons = Counter(reason for _, reason in dropped)
-    result["dropped"] += [[parent, name, reason] for name, reason in dropped[:20]]
-    if len(dropped) > 20:
-        counted = "; ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(4))
-        result["notes"].append(f"{len(dropped):,} proposals for {parent!r} were left out: {counted}")
+    wrong = [[parent, name, reason] for name, reason in dropped if reason != enough(most)]
+    result["dropped"] += wrong[:_NAMED]
+    if len(wrong) > _NAMED:
+        result["notes"].append(f"{len(wrong):,} proposals for {parent!r} were left out; the first are named")
+    if over := len(dropped) - len(wrong):
+        result["notes"].append(f"{over:,} more were proposed for {parent!r}, and left out: {enough(most)}")
 
 
 def _known(ws: Workspace) -> dict[str, str]:

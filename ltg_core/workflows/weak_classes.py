@@ -30,7 +30,7 @@ _CHUNK = 2000
 class WeakRule(Params):
     """When a class is weak; test images are never looked at."""
 
-    fewer: int = param(20, "Weak with fewer real training images than this", low=0)
+    fewer: int = param(100, "Weak with fewer real training images than this", low=0)
     recall: float = param(
         0.6, "Weak with a lower recall on real validation images than this", low=0.0, high=1.0
     )
