@@ -125,15 +125,15 @@ def _how_to_read() -> Node:
         "p.soft",
         "Width over gap: how far a class's training images lie from their mean, over how far the means of the nearest "
         "five classes lie from it (1 - cosine, in the classifier's features; accepted auxiliary classes with images "
-        "count). Below 1 the class stands alone, and classes beside it can teach what it is not; above 1 they are close "
+        "count). Below 1 the class stands alone, and classes beside it can teach what it is not; above 1 they are near "
         "already. Mixed: the share of other classes among the images nearest to its own.",
     )
 
 
 def _row(ctx: AppContext, one: Auxiliary) -> Node:
-    from ltg_core.data.records import Filter
+    from ltg_core.curation import auxiliary
 
-    ids = ctx.workspace.query(Filter(meta={"auxiliary": one.key}), limit=_PICTURES) if one.images else []
+    ids = auxiliary.images_of(ctx.workspace, one.key, _PICTURES)
     members = [] if ids else ctx.workspace.there([str(id) for id in one.about.get("members", [])[:_PICTURES]])
     there = {"key": one.key}
     buttons = [

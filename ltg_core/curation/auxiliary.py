@@ -22,6 +22,7 @@ STATUSES = ("proposed", "accepted", "rejected")
 RANDOM = "random"
 """The source of classes that are no neighbours: the control."""
 _SHOWN = 3
+_OF = "json_extract(meta, '$.auxiliary')"  # as the index has it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +102,16 @@ def add(ws: Workspace, found: Iterable[Mapping[str, Any]], *, author: str = "") 
 def every(ws: Workspace) -> list[Auxiliary]:
     """All of them, by parent, the oldest first."""
     rows = ws.database.rows(
-        "SELECT a.*, (SELECT count(*) FROM samples s WHERE json_extract(s.meta, '$.auxiliary') = a.key) AS images"
-        " FROM auxiliaries a ORDER BY a.parent, a.key"
-        if ws.database.row("SELECT 1 FROM meta_columns WHERE name = ?", (KEY,))
-        else "SELECT a.*, 0 AS images FROM auxiliaries a ORDER BY a.parent, a.key"
+        f"SELECT a.*, (SELECT count(*) FROM samples WHERE {_OF} = a.key) AS images FROM auxiliaries a"
+        " ORDER BY a.parent, a.key"
     )
     return [_one(row) for row in rows]
+
+
+def images_of(ws: Workspace, key: int, limit: int = -1) -> list[str]:
+    """Ids of the images of one of them, the oldest first; ``limit`` below 0 for all."""
+    rows = ws.database.rows(f"SELECT id FROM samples WHERE {_OF} = ? ORDER BY seq LIMIT ?", (key, limit))
+    return [row[0] for row in rows]
 
 
 def decide(ws: Workspace, keys: Sequence[int], status: str, *, author: str = "") -> str:

@@ -273,7 +273,9 @@ CREATE TABLE auxiliaries (
     decision TEXT NOT NULL,
     created REAL NOT NULL,
     UNIQUE (parent, proposed, source)
-)
+);
+CREATE INDEX samples_auxiliary ON samples (json_extract(meta, '$.auxiliary'))
+    WHERE json_extract(meta, '$.auxiliary') IS NOT NULL
 """
 """Classes that stand beside weak ones while a classifier is retrained; ``decision`` is kept by the journal."""
 

@@ -25,7 +25,6 @@ from ltg_core.workflows.weak_classes import (
     POOL,
     WeakRule,
     features,
-    images_of,
     pool_ids,
     prototypes,
     real_parts,
@@ -180,7 +179,7 @@ def granularity(
     if extended:
         for one in auxiliary.every(ws):
             if one.images and one.status == "accepted" and not one.control:
-                rows += [(id, len(labels)) for id in images_of(ws, one)]
+                rows += [(id, len(labels)) for id in auxiliary.images_of(ws, one.key)]
                 labels.append(one.name)
     ids, x = features(ws, classifier, [id for id, _ in rows], on_progress, cancel or CancelToken())
     label_of = dict(rows)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ltg_core.curation.auxiliary import AUXILIARY, KEY, Auxiliary
+from ltg_core.curation.auxiliary import AUXILIARY, KEY, Auxiliary, images_of
 from ltg_core.data.images import content_hash
 from ltg_core.data.looks import known_looks, looks_of, remember
 from ltg_core.data.near import look_of, nearest
@@ -22,7 +22,7 @@ from ltg_core.jobs import CancelToken, Progress, ProgressFn
 from ltg_core.models.classifier import Classifier
 from ltg_core.workflows.computing import features_now
 from ltg_core.workflows.recording import Recording
-from ltg_core.workflows.weak_classes import images_of, prototypes
+from ltg_core.workflows.weak_classes import prototypes
 
 SPLIT = "auxiliary"
 CHUNK = 256
@@ -98,7 +98,7 @@ class Gate:
         self.left_out: dict[int, Counter[str]] = {one.key: Counter() for one in wanted}
         self.added: Counter[int] = Counter()
         self.room = {one.key: limit - one.images if limit else np.inf for one in wanted}
-        there = [id for one in wanted for id in images_of(ws, one)]
+        there = [id for one in wanted for id in images_of(ws, one.key)]
         self.seen = {sample.image_hash for start in range(0, len(there), CHUNK)
                      for sample in ws.there(there[start : start + CHUNK])}  # fmt: skip
 

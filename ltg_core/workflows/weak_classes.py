@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ltg_core.curation import auxiliary
-from ltg_core.curation.auxiliary import Auxiliary
 from ltg_core.data.records import Filter
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
@@ -19,6 +18,7 @@ from ltg_core.models.classifier import Classifier
 from ltg_core.params import Params, param
 from ltg_core.workflows.computing import compute_outputs
 from ltg_core.workflows.heads import division
+from ltg_core.workflows.scoring import labels_of
 from ltg_core.workflows.store import FeatureStore
 
 POOL = "pool"
@@ -101,10 +101,12 @@ def real_parts(ws: Workspace, classifier: Classifier) -> tuple[list[tuple[str, i
     """(id, class) of the real images to learn from, and of the validation images; never those of "test"."""
     fitting, held, _ = division(ws, classifier)
 
+    rejected = set(ws.query(Filter(verdict="rejected", origin="real")))
+
     def labelled(ids: Sequence[str]) -> list[tuple[str, int]]:
-        chunks = (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
-        samples = [s for chunk in chunks for s in ws.there(list(chunk))]
-        return [(s.id, int(s.label)) for s in samples if s.label is not None and s.verdict != "rejected"]
+        kept = [id for id in ids if id not in rejected]
+        labels = labels_of(ws, kept, classifier.num_classes).tolist()
+        return [(id, label) for id, label in zip(kept, labels, strict=True) if label >= 0]
 
     return labelled(fitting), labelled(held)
 
@@ -142,11 +144,6 @@ def prototypes(
             )
         found[name] = prototype(x)
     return found
-
-
-def images_of(ws: Workspace, one: Auxiliary) -> list[str]:
-    """Ids of the images of an auxiliary class."""
-    return ws.query(Filter(meta={auxiliary.KEY: one.key})) if one.images else []
 
 
 def pool_ids(ws: Workspace, split: str) -> list[str]:
