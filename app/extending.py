@@ -155,7 +155,7 @@ def _row(ctx: AppContext, one: Auxiliary) -> Node:
                 h("span.extend-from", SOURCES.get(one.source, one.source)),
                 h("span.extend-status", "accepted") if one.status == "accepted" else None,
             ),
-            h("span.soft", ". ".join(part for part in (one.relation, one.difference) if part)),
+            h("span.soft", " · ".join(part for part in (one.relation, one.difference) if part)),
         ),
         h(
             "div.extend-pictures",

@@ -321,14 +321,14 @@ def heading(world: World, options: argparse.Namespace, seeds: int) -> list[str]:
         "## Category extrapolation: CIFAR-100, 50 long-tailed targets, 50 other classes as pool",
         "",
         f"`python -m benchmarks.bench_extrapolation --seeds {options.seeds} --epochs {options.epochs} --depth "
-        f"{options.depth} --stem-stride {options.stem_stride}`, {seeds} seeds (0 to {seeds - 1}), {machine()}.",
+        f"{options.depth} --stem-stride {options.stem_stride}`, {f'seeds 0 to {seeds - 1}' if seeds > 1 else 'seed 0 alone'}, {machine()}.",
         "",
         f"**Shortened recipe**: ResNet-{options.depth}, stem stride {options.stem_stride}, {options.epochs} epochs (of the "
         "images of the arm), batch 128, SGD .1, momentum .9, weight decay 2e-4, cosine, shift 4, mirrored; bfloat16. "
         "Published figures have ResNet-32 and 200 epochs; these cannot be held against them, only against each other. "
         f"{rare} targets have fewer than {WEAK} training images (few). Auxiliary arms have {count} pool classes of "
-        f"{world.each} images each; which classes, where there are more, the seed says. {world.dropped} pool images were "
-        "near copies of validation or test images and left out. A pool class stands beside all targets of its "
+        f"{world.each} images each; which classes, where there are more, the seed says. Near copies of validation or test images among "
+        f"the pool, left out: {world.dropped}. A pool class stands beside all targets of its "
         "superclass; the cosine band is not applied, because the superclass says what is near. An epoch of an "
         "auxiliary arm has more images, so more steps.",
     ]

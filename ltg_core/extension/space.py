@@ -23,6 +23,10 @@ class Band(Params):
         0.7, "Cosine to the mean of the class above which an image is like it", low=-1.0, high=1.0
     )
     high: float = param(0.98, "Cosine below which it is no near copy", low=-1.0, high=1.0)
+    others: bool = param(
+        True,
+        "Leave out images that are as like another class of the classifier as half of its own images are",
+    )
 
     def where(self, cosines: Array) -> tuple[Array, Array, Array]:
         """(N,) bool each: too far, inside, too near."""

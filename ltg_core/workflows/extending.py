@@ -25,8 +25,8 @@ from ltg_core.workflows.weak_classes import (
     POOL,
     WeakRule,
     features,
+    places,
     pool_ids,
-    prototypes,
     real_parts,
     weak_names,
 )
@@ -203,7 +203,7 @@ class _Pool:
 
     def propose(self, name: str, most: int, band: Band, seed: int) -> tuple[list[Proposal], str]:
         """Clusters of what is like a class; an image belongs to one class only."""
-        mean = prototypes(self.ws, self.classifier, [name], *self.told)[name]
+        mean = places(self.ws, self.classifier, [name], *self.told)[name].mean
         cosines = units(self.x) @ mean
         free = np.array([id not in self.taken for id in self.ids])
         inside = np.flatnonzero(band.where(cosines)[1] & free)

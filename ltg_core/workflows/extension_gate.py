@@ -22,7 +22,7 @@ from ltg_core.jobs import CancelToken, Progress, ProgressFn
 from ltg_core.models.classifier import Classifier
 from ltg_core.workflows.computing import features_now
 from ltg_core.workflows.recording import Recording
-from ltg_core.workflows.weak_classes import prototypes
+from ltg_core.workflows.weak_classes import places
 
 SPLIT = "auxiliary"
 CHUNK = 256
@@ -93,7 +93,7 @@ class Gate:
         self.ws, self.classifier, self.wanted, self.band, self.limit = ws, classifier, wanted, band, limit
         self.recording, self.on_progress, self.cancel = recording, on_progress, cancel
         parents = sorted({one.parent for one in wanted})
-        self.means = prototypes(ws, classifier, parents, on_progress, cancel)
+        self.places = places(ws, classifier, parents, on_progress, cancel, others=band.others)
         self.held = Held(ws, on_progress, cancel)
         self.left_out: dict[int, Counter[str]] = {one.key: Counter() for one in wanted}
         self.added: Counter[int] = Counter()
@@ -120,7 +120,7 @@ class Gate:
         if not batch:
             return
         x = units(features_now(self.classifier, [c.image for c in batch]).numpy())
-        cosines = np.array([row @ self.means[c.one.parent] for row, c in zip(x, batch, strict=True)])
+        cosines = np.array([row @ self.places[c.one.parent].mean for row, c in zip(x, batch, strict=True)])
         copies = self.held.copies(np.stack([look_of(c.image) for c in batch]))
         far, _, near = self.band.where(cosines)
         let: list[tuple[Candidate, float]] = []
@@ -130,6 +130,8 @@ class Gate:
                 "it is a copy, or nearly one, of a held-out image" if i in copies
                 else f"it is too far from the class (cosine {self.band.low:g} or less)" if far[i]
                 else f"it is too like the class (cosine {self.band.high:g} or more)" if near[i]
+                else f"it is as like the class {own!r} as images of that class are"
+                if self.band.others and (own := self._of_another(x[i], c.one.parent))
                 else "it is the same picture as another" if hash in self.seen
                 else f"{self.limit} images a class are enough" if self.room[c.one.key] <= 0
                 else ""
@@ -143,6 +145,16 @@ class Gate:
             let.append((c, float(cosines[i])))
         self._store(let)
         self.on_progress(Progress(0, 0, f"{sum(self.added.values()):,} auxiliary images"))
+
+    def _of_another(self, x: Array, parent: str) -> str:
+        """The class of the classifier, not its parent, that a picture is as like as half of its own images; else ""."""
+        fit = {
+            name: float(x @ place.mean) - place.typical
+            for name, place in self.places.items()
+            if name != parent
+        }
+        best = max(fit, key=lambda name: fit[name], default="")
+        return best if best and fit[best] >= 0 else ""
 
     def _store(self, let: Sequence[tuple[Candidate, float]]) -> None:
         marks = [{AUXILIARY: c.one.parent, KEY: c.one.key, "cosine": round(cosine, 4)} for c, cosine in let]

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from ltg_core.curation import auxiliary
 from ltg_core.data.records import Filter
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
 from ltg_core.export.guard import home
-from ltg_core.extension.space import Array, prototype
+from ltg_core.extension.space import Array, prototype, units
 from ltg_core.jobs import CancelToken, ProgressFn
 from ltg_core.models.classifier import Classifier
 from ltg_core.params import Params, param
@@ -121,28 +123,40 @@ def features(
     return there, FeatureStore(ws, classifier).features(there)
 
 
-def prototypes(
+class Place(NamedTuple):
+    """Where a class lies: the mean of its real training images, (D,) of length 1, and their median cosine to it."""
+
+    mean: Array
+    typical: float
+
+
+def places(
     ws: Workspace,
     classifier: Classifier,
-    names: Sequence[str],
+    needed: Sequence[str],
     on_progress: ProgressFn,
     cancel: CancelToken,
-) -> dict[str, Array]:
-    """The mean of each class's real training images, (D,) of length 1.
+    *,
+    others: bool = False,
+) -> dict[str, Place]:
+    """Where classes lie, those that are needed and, if asked for, all others that have training images.
 
     Raises:
-        InputError: A class has no training image that can be read.
+        InputError: A class that is needed has no training image that can be read.
     """
     fitting = real_parts(ws, classifier)[0]
     found = {}
-    for name in names:
-        label = classifier.labels.index(name)
+    for label, name in enumerate(classifier.labels):
+        if name not in needed and not others:
+            continue
         there, x = features(ws, classifier, [id for id, c in fitting if c == label], on_progress, cancel)
-        if not there:
+        if there:
+            mean = prototype(x)
+            found[name] = Place(mean, float(np.median(units(x) @ mean)))
+        elif name in needed:
             raise InputError(
                 f"the class {name!r} has no real training image here, so nothing can be said to be like it; import some"
             )
-        found[name] = prototype(x)
     return found
 
 

@@ -16,6 +16,7 @@ from ltg_core.curation import auxiliary, journal, verdicts
 from ltg_core.data.records import Filter
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import EndpointError, InputError
+from ltg_core.extension.space import prototype, units
 from ltg_core.jobs import CancelToken
 from ltg_core.llm import Endpoint
 from ltg_core.training.losses import LOSSES
@@ -24,7 +25,7 @@ from tests.conftest import TinyWorld, draw
 from tests.extension.test_proposals_and_space import tiny_wordnet
 from tests.speaker import speaking
 
-WIDE = workflows.Band(low=-1.0, high=0.9999)
+WIDE = workflows.Band(low=-1.0, high=0.9999, others=False)
 
 
 def add(ws: Workspace, classifier, parent: str, *names: str) -> list[int]:
@@ -177,8 +178,8 @@ def test_images_of_a_folder_pass_the_band_and_no_copy_of_held_out_ones_does(
     assert again["added"] == 0 and again["classes"][0]["left_out"]["it is the same picture as another"] == 5
     # the band: nothing above the highest, nothing below the lowest cosine
     for band, why in (
-        (workflows.Band(low=max(cosines) + 1e-3, high=1.0), "too far"),
-        (workflows.Band(low=-1.0, high=min(cosines) - 1e-3), "too like"),
+        (workflows.Band(low=max(cosines) + 1e-3, high=1.0, others=False), "too far"),
+        (workflows.Band(low=-1.0, high=min(cosines) - 1e-3, others=False), "too like"),
     ):
         (key,) = add(fitted, classifier, "stop", f"hexagons {why}")
         out = folder_of(tmp_path / why, **{f"hexagons {why}": 2})
@@ -255,6 +256,25 @@ def test_clusters_of_a_pool_become_classes_and_a_deleted_image_is_no_trouble(
         workflows.propose(fitted, classifier, "clusters", ["yield"], pool="val")
 
 
+def test_images_that_are_as_like_another_class_as_its_own_are_left_out(
+    fitted: Workspace, classifier, tmp_path: Path
+) -> None:
+    own = fitted.query(Filter(split="train", label=1))
+    x = units(workflows.features(fitted, classifier, own))
+    best = own[int(np.argmax(x @ prototype(x)))]
+    place = tmp_path / "more" / "triangle"
+    place.mkdir(parents=True)
+    fitted.image(best).save(place / "0.png")
+    add(fitted, classifier, "stop", "triangle")
+    every = workflows.Band(low=-1.0, high=1.0)
+    (one,) = workflows.add_images(fitted, classifier, folder=place.parent, band=every)["classes"]
+    assert one["left_out"] == {"it is as like the class 'yield' as images of that class are": 1}
+    add(fitted, classifier, "yield", "three corners")
+    place.rename(place.parent / "three corners")
+    found = workflows.add_images(fitted, classifier, folder=place.parent, band=every)
+    assert found["added"] == 1  # of its own parent it may be as like as it wants, up to the band
+
+
 def test_generated_images_are_believed_within_the_band_and_learned_from(
     fitted: Workspace, classifier
 ) -> None:
@@ -284,7 +304,7 @@ def test_everything_works_from_the_command_line(
     key = say("add", "stop", "hexagon")["key"]
     say("rename", key, "six corners")
     place = folder_of(tmp_path / "more", hexagon=2)
-    assert say("images", "--folder", place, "--low", -1, "--quiet")["added"] == 2
+    assert say("images", "--folder", place, "--low", -1, "--no-others", "--quiet")["added"] == 2
     assert [(one["name"], one["images"]) for one in say("list")] == [("six corners", 2)]
     assert say("granularity", "--class", "stop", "--extended", "--quiet")[0]["name"] == "stop"
     say("reject", key)
