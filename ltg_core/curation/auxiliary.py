@@ -140,7 +140,7 @@ def rename(ws: Workspace, key: int, name: str, *, author: str = "") -> str:
         raise InputError(
             f"{name!r} is the name of number {taken.key}, which stands beside {taken.parent!r}; give another"
         )
-    return _change(ws, [key], f"called {name!r}:", lambda old: {**old, "name": name}, author)
+    return _change(ws, [key], "renamed", lambda old: {**old, "name": name}, author, f" to {name!r}")
 
 
 def resolved(ws: Workspace, samples: Sequence[Sample], which: str) -> list[Sample]:
@@ -169,7 +169,9 @@ def resolved(ws: Workspace, samples: Sequence[Sample], which: str) -> list[Sampl
     return found
 
 
-def _change(ws: Workspace, keys: Sequence[int], verb: str, change: Any, author: str) -> str:
+def _change(
+    ws: Workspace, keys: Sequence[int], verb: str, change: Any, author: str, after_that: str = ""
+) -> str:
     wanted = list(dict.fromkeys(int(key) for key in keys))
     with ws.database.write() as connection:
         rows = {
@@ -190,7 +192,7 @@ def _change(ws: Workspace, keys: Sequence[int], verb: str, change: Any, author: 
         shown = ", ".join(names[:_SHOWN]) + (
             f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         )
-        words = f"{verb} {_classes(len(names))} ({shown})"
+        words = f"{verb} {_classes(len(names))} ({shown}){after_that}"
         if before != after:
             journal.record(connection, words, {"auxiliaries": before}, {"auxiliaries": after}, author)
     return words

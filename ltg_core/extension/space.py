@@ -25,7 +25,7 @@ class Band(Params):
     high: float = param(0.98, "Cosine below which it is no near copy", low=-1.0, high=1.0)
     others: bool = param(
         True,
-        "Leave out images that are as like another class of the classifier as half of its own images are",
+        "Leave out images that lie nearer to another class of the classifier, and within 95 % of its own images",
     )
 
     def where(self, cosines: Array) -> tuple[Array, Array, Array]:

@@ -147,14 +147,10 @@ class Gate:
         self.on_progress(Progress(0, 0, f"{sum(self.added.values()):,} auxiliary images"))
 
     def _of_another(self, x: Array, parent: str) -> str:
-        """The class of the classifier, not its parent, that a picture is as like as half of its own images; else ""."""
-        fit = {
-            name: float(x @ place.mean) - place.typical
-            for name, place in self.places.items()
-            if name != parent
-        }
-        best = max(fit, key=lambda name: fit[name], default="")
-        return best if best and fit[best] >= 0 else ""
+        """The class of the classifier that a picture lies nearest to, where it is not its parent and lies within it."""
+        cosines = {name: float(x @ place.mean) for name, place in self.places.items()}
+        best = max(cosines, key=lambda name: cosines[name])
+        return best if best != parent and cosines[best] >= self.places[best].edge else ""
 
     def _store(self, let: Sequence[tuple[Candidate, float]]) -> None:
         marks = [{AUXILIARY: c.one.parent, KEY: c.one.key, "cosine": round(cosine, 4)} for c, cosine in let]
