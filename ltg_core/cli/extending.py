@@ -197,9 +197,8 @@ def _images(args: argparse.Namespace, console: Console) -> Answer:
     for one in found["classes"]:
         lines += [f"left out of {one['name']!r}: {count:,}, {why}" for why, count in one["left_out"].items()]
     lines += [f"note: {note}" for note in found["notes"]]
-    lines.append(
-        f"{found['added']:,} images added. Learn from them: retrain --loss neighbour-silencing --scope whole"
-    )
+    then = " Learn from them: retrain --loss neighbour-silencing --scope whole" if found["added"] else ""
+    lines.append(f"{found['added']:,} images added.{then}")
     return found, "\n".join(lines)
 
 

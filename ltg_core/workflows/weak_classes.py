@@ -124,7 +124,7 @@ def features(
 
 
 class Place(NamedTuple):
-    """Where a class lies: the mean (D,) of its real training images, of length 1; the cosine that 95 % of them reach."""
+    """Where a class lies: the mean (D,) of its real training images, of length 1; the cosine that 95 % reach."""
 
     mean: Array
     edge: float
