@@ -23,13 +23,24 @@ from app.rooms import Here, Rooms
 from app.server import make_server, new_key
 from app.session import BEATS, QUICK, Session, polite
 from app.settings import USUAL_PORT, Settings, free_port
-from app.tabs import browse, coverage, curate, explain, imagine, setup, start, tell
+from app.tabs import browse, coverage, curate, explain, extend, imagine, setup, start, tell
 from app.tabs import map as map_tab
 
 log = logging.getLogger(__name__)
 
 NAME = "Longtail"
-TABS: tuple[ModuleType, ...] = (start, browse, coverage, imagine, explain, map_tab, curate, tell, setup)
+TABS: tuple[ModuleType, ...] = (
+    start,
+    browse,
+    coverage,
+    imagine,
+    explain,
+    map_tab,
+    curate,
+    extend,
+    tell,
+    setup,
+)
 STYLES = (
     "page.css",
     "browse.css",
@@ -43,6 +54,7 @@ STYLES = (
     "explain.css",
     "map.css",
     "curate.css",
+    "extend.css",
 )
 _SYSTEM_FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 _FILES = 65_536

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import bench_zoo
@@ -43,3 +44,47 @@ def test_rows_that_earlier_code_gave_are_marked_in_the_table_of_architectures(
     rows["timm:resnet50"]["code"] = rows["torchvision:vgg11"]["code"] = bench_zoo.code()
     bench_zoo.write_table(rows)
     assert "†" not in (tmp_path / "zoo.md").read_text(encoding="utf-8")
+
+
+def test_the_arms_of_category_extrapolation_have_equal_auxiliaries_and_finished_ones_are_read(
+    tmp_path: Path,
+) -> None:
+    from benchmarks import bench_extrapolation as bench
+
+    rng = torch.Generator().manual_seed(0)
+
+    def images(**counts: int) -> bench.Images:
+        names = tuple(name for name, count in counts.items() for _ in range(count))
+        return bench.Images(
+            torch.randint(256, (len(names), 3, 16, 16), generator=rng, dtype=torch.uint8), names
+        )
+
+    world = bench.World(
+        train=images(cat=25, dog=21, fox=5),
+        val=images(cat=2, dog=2, fox=2),
+        test=images(cat=12, dog=12, fox=12),
+        pool=images(wolf=4, lynx=4, car=5, bus=4),
+        targets=("cat", "dog", "fox"),
+        superclass={"cat": "pets", "dog": "pets", "fox": "wild", "wolf": "wild", "lynx": "wild",
+                    "car": "road", "bus": "road"},
+    )  # fmt: skip
+    near, far = (
+        bench.training_set(world, bench.Arm("", bench.ARMS[1].loss, kind), 0)
+        for kind in ("neighbour", "random")
+    )
+    assert len(near.targets) == len(far.targets) == 51 + 2 * 4 and near.fingerprint != far.fingerprint
+    assert near.about.parents.reshape(-1).tolist() == [-1, -1, -1, 2, 2]  # both are beside the fox
+    assert far.about.parents.reshape(-1).tolist() == [-1] * 5
+    assert near.about.counts.tolist() == [25, 21, 5, 4, 4]
+    settings = bench.TrainSettings(scope="scratch", epochs=1, batch_size=30, lr=0.01, patience=0)
+    arms = (bench.ARMS[1], bench.ARMS[5])
+    waited: list[int] = []
+    found = {
+        arm.name: [bench.one(world, arm, 0, settings, tmp_path, (8, 2), lambda: waited.append(1))]
+        for arm in arms
+    }
+    assert waited and all(set(runs[0]["pred"]) <= {0, 1, 2} for runs in found.values())
+    first = bench.one(world, arms[0], 0, settings, tmp_path, (8, 2), lambda: pytest.fail("it is done"))
+    assert first == found[arms[0].name][0]
+    text = "\n".join(bench.report(world, found, ["head"]))
+    assert "| + neighbour silencing, lambda 0 | balanced softmax |" in text

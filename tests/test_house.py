@@ -16,7 +16,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"fitting", "workers"}),
     frozenset({"models", "data"}),
     frozenset({"signals", "curation", "training", "evaluation", "llm"}),
-    frozenset({"generators", "attribution", "embedding", "export", "introspection", "report"}),
+    frozenset({"generators", "attribution", "embedding", "export", "extension", "introspection", "report"}),
     frozenset({"guidance"}),
     frozenset({"demo"}),
     frozenset({"workflows"}),

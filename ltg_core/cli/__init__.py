@@ -66,6 +66,7 @@ COMMANDS = (
     Command(
         "fit-generator", "fitting", "train a small latent diffusion model on labelled or captioned images"
     ),
+    Command("extend", "extending", "auxiliary classes beside weak ones: propose, review, give images"),
     Command("retrain", "retraining", "train a copy of the classifier with curated synthetic images"),
     Command("compare", "retraining", "compare classifiers on fixed real images, what became worse first"),
     Command("fit-classifier", "fitting", "train a small classifier on labelled images"),

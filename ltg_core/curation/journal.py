@@ -27,10 +27,11 @@ _ROWS = {
     "sets": "UPDATE sets SET deleted = ?2 WHERE key = ?1",
     "reviews": "UPDATE reviews SET deleted = ?2 WHERE key = ?1",
     "answers": "UPDATE answers SET answer = ?2 WHERE key = ?1",
+    "auxiliaries": "UPDATE auxiliaries SET decision = ?2 WHERE key = ?1",
 }
 _CLOCK = "curation_clock"
 Values = Mapping[int, Any]
-"""By the number of a row: of a sample, a set, a review or an answer."""
+"""By the number of a row: of a sample, a set, a review, an answer or an auxiliary class."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,7 +44,11 @@ def match_names(found: Iterable[str], labels: Sequence[str]) -> NameMatch:
     matched: dict[str, str] = {}
     unclear: list[tuple[list[str], list[str]]] = []
     open_names, open_labels = [n for n in names if n not in exact], [n for n in known if n not in exact]
-    for left, right in ((_plain, _plain), (_unindexed(names), _plain), (_plain, _unindexed(known))):
+    for left, right in (
+        (plain_name, plain_name),
+        (_unindexed(names), plain_name),
+        (plain_name, _unindexed(known)),
+    ):
         candidates, wanted = _by_key(open_names, left), _by_key(open_labels, right)
         for key, some in candidates.items():
             meant = wanted.get(key, [])
@@ -133,7 +137,7 @@ def _from_pairs(pairs: Sequence[tuple[int | None, str | None]]) -> list[str]:
     return [numbers.get(number, f"class {number}") for number in range(highest + 1)]
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Without what people spell differently; also the two ways in which Unicode writes an accent."""
     return _SPACES.sub(" ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
@@ -144,7 +148,7 @@ def _unindexed(names: Sequence[str]) -> Callable[[str], str]:
     numbers = {int(match[1]) for match in found if match}
     if not names or len(numbers) != len(names):
         return lambda name: ""
-    return lambda name: _plain(_INDEX.sub("", name, count=1))
+    return lambda name: plain_name(_INDEX.sub("", name, count=1))
 
 
 def _by_key(names: Sequence[str], reading: Callable[[str], str]) -> dict[str, list[str]]:

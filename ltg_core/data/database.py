@@ -263,7 +263,23 @@ CREATE TABLE slices (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (_JOBS, _PINS, _CURATION, _WORDS_CHANGES_SLICES)
+_AUXILIARIES = """
+CREATE TABLE auxiliaries (
+    key INTEGER PRIMARY KEY AUTOINCREMENT,
+    parent TEXT NOT NULL,
+    proposed TEXT NOT NULL,
+    source TEXT NOT NULL,
+    about TEXT NOT NULL,
+    decision TEXT NOT NULL,
+    created REAL NOT NULL,
+    UNIQUE (parent, proposed, source)
+);
+CREATE INDEX samples_auxiliary ON samples (json_extract(meta, '$.auxiliary'))
+    WHERE json_extract(meta, '$.auxiliary') IS NOT NULL
+"""
+"""Classes that stand beside weak ones while a classifier is retrained; ``decision`` is kept by the journal."""
+
+MIGRATIONS: tuple[str, ...] = (_JOBS, _PINS, _CURATION, _WORDS_CHANGES_SLICES, _AUXILIARIES)
 """What came after the first version, one script each, in order; never changed once released, only added to. A new
 workspace runs them all as well, so that there is one way to every schema."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ltg_core.embedding.layout import MapSettings
+from ltg_core.extension.space import Band
 from ltg_core.generators.options import GeneratorOptions
 from ltg_core.guidance.settings import PRESETS, Guidance
 from ltg_core.introspection.weak import WeakSettings
@@ -62,6 +63,9 @@ from ltg_core.workflows.explaining import (
     stored_matrix,
 )
 from ltg_core.workflows.exporting import export, plan_export
+from ltg_core.workflows.extending import add_by_hand, granularity, propose
+from ltg_core.workflows.extending import rename as rename_auxiliary
+from ltg_core.workflows.extension_images import add_images, random_control
 from ltg_core.workflows.finding import Finding, State, glance, held_out_split, samples_of, surprising
 from ltg_core.workflows.free import without_training
 from ltg_core.workflows.generating import generate, resume_generate, triplets
@@ -108,9 +112,19 @@ from ltg_core.workflows.spurious import find_habits
 from ltg_core.workflows.telling import report_path, suggest, tell
 from ltg_core.workflows.terming import SOURCES, TermSettings, vocabulary_of
 from ltg_core.workflows.tracing import ImageTrace, RunTrace, run_trace
+from ltg_core.workflows.weak_classes import WeakRule, weakness
 from ltg_core.workflows.wording import Draft
 
 __all__ = [
+    "add_by_hand",
+    "add_images",
+    "granularity",
+    "propose",
+    "random_control",
+    "rename_auxiliary",
+    "weakness",
+    "Band",
+    "WeakRule",
     "CAUSES",
     "DEMO",
     "PRESETS",

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from ltg_core.data import reading
 from ltg_core.data.images import read_image, to_tensor
@@ -143,6 +144,15 @@ def _store(ws: Workspace, store: FeatureStore, buffer: list[tuple[list[str], Out
         dict(zip(ids, zip(chosen.tolist(), confidence.tolist(), strict=True), strict=True)),
     )
     store.add(ids, out)
+
+
+def features_now(classifier: Classifier, images: Sequence[Image.Image]) -> torch.Tensor:
+    """Features (N, D) of pictures that are no samples, on the CPU; nothing is kept."""
+    reader, asked = _fitted(classifier.preprocess), _for_fitted(classifier)
+    fitted = [reader(to_tensor(image)[None])[0] for image in images]
+    if not fitted:
+        return asked.outputs(torch.empty(0)).features.float().cpu()
+    return asked.outputs(torch.stack(fitted), batch_size_of(classifier.preprocess)).features.float().cpu()
 
 
 def batch_size_of(preprocess: Preprocess) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from ltg_core.curation.auxiliary import AUXILIARY, KEY, resolved
 from ltg_core.data.records import Filter, Sample
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import DatasetError, InputError
@@ -22,8 +23,6 @@ from ltg_core.params import Params, param
 from ltg_core.training.losses import About
 from ltg_core.workflows.heads import division
 
-AUXILIARY = "auxiliary_of"
-"""Metadata column: the class of the classifier beside which an image of another class stands."""
 _LEAST = 4
 _CHUNK = 2000
 
@@ -55,6 +54,12 @@ class MixSettings(Params):
         0.0, "Share of a synthetic image's label that is spread over all classes", low=0.0, high=0.5
     )
     column: str = param("", "Metadata column of conditions: groups are the pairs of class and value")
+    auxiliary: str = param(
+        "neighbours",
+        "neighbours: images of accepted auxiliary classes are learned from as well; random: those of the random "
+        "control instead; none",
+        choices=("neighbours", "random", "none"),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +198,7 @@ def choose(
     """
     real, held, where = _real(ws, classifier)
     made, left_out = _synthetic(ws, mix, runs, on_progress, cancel)
-    beside = _auxiliary(ws, classifier, mix, on_progress, cancel)
+    beside, also = _auxiliary(ws, classifier, mix, on_progress, cancel)
     made = [s for s in made if s.label is not None and 0 <= s.label < classifier.num_classes]
     names = sorted({(str(s.label_name), classifier.labels.index(s.meta[AUXILIARY])) for s in beside})
     torn = [name for name, count in Counter(name for name, _ in names).items() if count > 1]
@@ -219,7 +224,7 @@ def choose(
         auxiliary=names,
         held=[s.id for s in held],
         held_labels=[int(s.label) for s in held if s.label is not None],
-        left_out=left_out,
+        left_out=dict(Counter(left_out) + Counter(also)),
         where=where,
     )
 
@@ -268,22 +273,28 @@ def _synthetic(
 
 def _auxiliary(
     ws: Workspace, classifier: Classifier, mix: MixSettings, on_progress: ProgressFn, cancel: CancelToken
-) -> list[Sample]:
+) -> tuple[list[Sample], dict[str, int]]:
     """Images of classes that the classifier does not have, beside those that it has; none that is held out."""
     if AUXILIARY not in ws.meta_columns():
-        return []
+        return [], {}
     found = _samples(ws, ws.query(Filter(meta={AUXILIARY: list(classifier.labels)})))
     chosen = [
         s
-        for s in found
+        for s in resolved(ws, found, mix.auxiliary)
         if s.label_name
         and s.label_name not in classifier.labels
+        and s.meta[AUXILIARY] in classifier.labels
         and s.verdict != "rejected"
-        and (s.real or s.verdict == "accepted" or (mix.synthetic == "believed" and s.belief == "believed"))
+        and (s.real or s.verdict == "accepted" or (s.belief == "believed" and _trusted(s, mix)))
     ]
-    checked = sort_out(ws, [s.id for s in chosen], needs_label=True, on_progress=on_progress, cancel=cancel)
+    checked = sort_out(ws, [s.id for s in chosen], needs_label=False, on_progress=on_progress, cancel=cancel)
     good = {id for id, _ in checked.kept}
-    return [s for s in chosen if s.id in good]
+    return [s for s in chosen if s.id in good], dict(Counter(reason for _, reason in checked.left_out))
+
+
+def _trusted(sample: Sample, mix: MixSettings) -> bool:
+    """Whether belief is enough: a person has accepted the class, or asks for believed images."""
+    return KEY in sample.meta or mix.synthetic == "believed"
 
 
 def _class_of(sample: Sample, auxiliary: Mapping[str, int]) -> int:

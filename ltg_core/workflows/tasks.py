@@ -31,6 +31,7 @@ from ltg_core.workflows.demo import DEMO, open_demo
 from ltg_core.workflows.examining import alternatives
 from ltg_core.workflows.explaining import explain_matrix
 from ltg_core.workflows.exporting import export, plan_export, summary
+from ltg_core.workflows.extension_tasks import EXTEND_TASKS
 from ltg_core.workflows.generating import resume_generate
 from ltg_core.workflows.heads import fit_head
 from ltg_core.workflows.imagining import imagine
@@ -361,4 +362,5 @@ TASKS: dict[str, Task] = {
     "tell": _tell,
     **NAMING_TASKS,
     **RETRAIN_TASKS,
+    **EXTEND_TASKS,
 }

@@ -43,6 +43,7 @@ TABS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
             ("#curate-parts [role=tab] >> text=Export", "#export-preview"),
         ),
     ),
+    "Extend": ("#extend-list .extend-class", (("#extend-where label >> text=Generator", "#extend-number"),)),
     "Tell": ("#tell-make", ()),
     "Setup": (
         "#setup-steps .step",

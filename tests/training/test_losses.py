@@ -19,7 +19,7 @@ from ltg_core.training.losses.focal import Focal
 from ltg_core.training.losses.group_dro import GroupDro
 from ltg_core.training.losses.ldam import Ldam
 from ltg_core.training.losses.logit_adjusted import LogitAdjusted
-from ltg_core.training.losses.neighbour_silencing import NeighbourSilencing
+from ltg_core.training.losses.neighbour_silencing import NeighbourSilencing, neighbours
 
 CLASSES = 5
 ABOUT = About(
@@ -189,6 +189,21 @@ def test_an_auxiliary_class_silences_its_parent_and_not_the_others() -> None:
     assert z.grad is not None
     # its parent 0 is silent; class 1 and its sibling 3 compete
     torch.testing.assert_close(z.grad[0], torch.tensor([0.0, 1 / 3, -2 / 3, 1 / 3]))
+
+
+def test_an_auxiliary_class_may_stand_beside_several_and_silences_each_of_them() -> None:
+    parents = torch.tensor([[-1, -1], [-1, -1], [-1, -1], [0, 2], [1, -1]])
+    wanted = torch.zeros(5, 5, dtype=torch.bool)
+    for y, k in ((0, 3), (2, 3), (1, 4)):
+        wanted[y, k] = wanted[k, y] = True
+    assert torch.equal(neighbours(parents), wanted)
+    z = torch.zeros(1, 5, requires_grad=True)
+    loss = NeighbourSilencing(silence=0.0)
+    loss.each(
+        z, torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0]]), About(torch.ones(5), parents=parents), 0.0
+    ).sum().backward()
+    assert z.grad is not None
+    torch.testing.assert_close(z.grad[0], torch.tensor([0.25, 0.25, -0.75, 0.0, 0.25]))
 
 
 def test_a_loss_without_what_it_needs_says_how_to_get_it() -> None:

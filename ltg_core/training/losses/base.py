@@ -22,8 +22,8 @@ class About:
     Attributes:
         counts: (C,) images of each class: the sum of their weights, soft labels shared out.
         groups: (G,) images of each group, empty where there are none.
-        parents: (C,) for an auxiliary class the target class that it stands beside, -1 for a target class; empty
-            where no class is auxiliary.
+        parents: (C,) for an auxiliary class the target class that it stands beside, -1 for a target class; (C, P)
+            where it stands beside up to P of them, filled up with -1; empty where no class is auxiliary.
     """
 
     counts: torch.Tensor

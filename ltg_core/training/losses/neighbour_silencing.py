@@ -43,7 +43,8 @@ class NeighbourSilencing(Loss):
 
 
 def neighbours(parents: torch.Tensor) -> torch.Tensor:
-    """(C, C) bool: whether k is an auxiliary class of y, or y one of k."""
+    """(C, C) bool: whether k is an auxiliary class of y, or y one of k; parents (C,) or (C, P)."""
     classes = torch.arange(len(parents), device=parents.device)
-    beside: torch.Tensor = parents[None, :] == classes[:, None]  # [y, k]: k's parent is y
+    several = parents.reshape(len(parents), -1)
+    beside: torch.Tensor = (several[None] == classes[:, None, None]).any(dim=2)  # [y, k]: k's parent is y
     return beside | beside.T
