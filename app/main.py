@@ -20,13 +20,24 @@ from app.header import header, header_key
 from app.server import make_server, new_key
 from app.session import BEATS, QUICK, Session, polite
 from app.settings import USUAL_PORT, Settings, free_port
-from app.tabs import browse, coverage, curate, explain, imagine, setup, start, tell
+from app.tabs import browse, coverage, curate, explain, imagine, retrain, setup, start, tell
 from app.tabs import map as map_tab
 
 log = logging.getLogger(__name__)
 
 NAME = "Longtail"
-TABS: tuple[ModuleType, ...] = (start, browse, coverage, imagine, explain, map_tab, curate, tell, setup)
+TABS: tuple[ModuleType, ...] = (
+    start,
+    browse,
+    coverage,
+    imagine,
+    explain,
+    map_tab,
+    curate,
+    retrain,
+    tell,
+    setup,
+)
 STYLES = (
     "page.css",
     "browse.css",
@@ -40,6 +51,7 @@ STYLES = (
     "explain.css",
     "map.css",
     "curate.css",
+    "retrain.css",
 )
 _SYSTEM_FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 _MONO_FONT = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import secrets
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, HTTPException
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 
 from app import loginpage
@@ -91,6 +92,14 @@ def _routes(server: FastAPI, ctx: AppContext) -> None:
     def report(run: str) -> FileResponse:
         return FileResponse(_report(ctx, run), media_type="text/html; charset=utf-8", headers=_REPORT_HEADERS)
 
+    @server.get("/media/comparison/{run}")
+    def comparison(run: str) -> JSONResponse:
+        headers = {
+            "Content-Disposition": f'attachment; filename="{run}.json"',
+            "Cache-Control": "private, no-cache",
+        }
+        return JSONResponse(_comparison(ctx, run), headers=headers)
+
     @server.get("/media/export/{name}")
     def export(name: str) -> FileResponse:
         return FileResponse(
@@ -136,6 +145,18 @@ def _report(ctx: AppContext, run: str) -> Path:
     if path is None or not path.is_file():
         raise HTTPException(404)
     return path
+
+
+def _comparison(ctx: AppContext, run: str) -> dict[str, Any]:
+    """A comparison that this workspace made, what became worse first; the run is looked up."""
+    found = next(
+        (one for one in ctx.workspace.runs("compare") if one.id == run and one.state == "done"), None
+    )
+    if found is None:
+        raise HTTPException(404)
+    result = found.result
+    asked = {"run": found.id, "settings": found.settings, "versions": found.versions}
+    return {"regressions": result["regressions"], **asked, **result}
 
 
 def _exported(ctx: AppContext, name: str) -> Path:

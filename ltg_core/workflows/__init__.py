@@ -7,7 +7,7 @@ from ltg_core.generators.options import GeneratorOptions
 from ltg_core.guidance.settings import PRESETS, Guidance
 from ltg_core.introspection.weak import WeakSettings
 from ltg_core.signals.head import HeadSettings
-from ltg_core.training.settings import TrainSettings
+from ltg_core.training.settings import MixSettings, TrainSettings
 from ltg_core.workflows.breakdown import (
     Ranked,
     Tally,
@@ -31,7 +31,8 @@ from ltg_core.workflows.bringing import (
     revise_classifier,
 )
 from ltg_core.workflows.checking import check_classifier, discovery
-from ltg_core.workflows.comparing import CompareSettings, compare, overall
+from ltg_core.workflows.compared import chances, figure_words, overall
+from ltg_core.workflows.comparing import CompareSettings, compare
 from ltg_core.workflows.costing import Estimate, estimate, measure_cost, measured
 from ltg_core.workflows.coverage import (
     Coverage,
@@ -73,9 +74,9 @@ from ltg_core.workflows.mapcolumns import map_colouring, map_table, nearest_real
 from ltg_core.workflows.mapping import map_points, map_samples, place_on_map
 from ltg_core.workflows.planning import Plan, class_index, plan_classes, plan_likeness, plan_sources
 from ltg_core.workflows.relabelling import NameRow, name_rows
-from ltg_core.workflows.retrain_rows import MixSettings
+from ltg_core.workflows.retrain_plan import plan_retrain
 from ltg_core.workflows.retrained import adopt, arm_of, best_of
-from ltg_core.workflows.retraining import resume_retrain, retrain
+from ltg_core.workflows.retraining import resumable, resume_retrain, retrain
 from ltg_core.workflows.scoring import features, outputs, score
 from ltg_core.workflows.setup import (
     active_classifier,
@@ -148,6 +149,7 @@ __all__ = [
     "bring_classifier",
     "bring_data",
     "bring_head",
+    "chances",
     "check_accepted",
     "check_classifier",
     "check_data",
@@ -166,6 +168,7 @@ __all__ = [
     "explain_matrix",
     "export",
     "features",
+    "figure_words",
     "film_strips",
     "find_slices",
     "fit_head",
@@ -201,6 +204,7 @@ __all__ = [
     "plan_classes",
     "plan_export",
     "plan_likeness",
+    "plan_retrain",
     "plan_sources",
     "prompt_for",
     "prompt_for_cell",
@@ -212,6 +216,7 @@ __all__ = [
     "rename_slice",
     "report_path",
     "restore_slice",
+    "resumable",
     "resume_generate",
     "resume_retrain",
     "retrain",
