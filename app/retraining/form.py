@@ -19,6 +19,7 @@ from app.retraining.order import (
     SEEDS,
     SYNTHETIC,
 )
+from app.retraining.plan import waiting
 from ltg_core.params import specs
 from ltg_core.training.settings import MixSettings, TrainSettings
 
@@ -43,7 +44,7 @@ def build() -> SimpleNamespace:
             _learning(w)
             _rest(w)
         with gr.Column(elem_classes="middle"):
-            w.plan = View(elem_id="retrain-plan")
+            w.plan = View(waiting(), elem_id="retrain-plan")
             with gr.Row(elem_classes="retrain-start"):
                 w.start = gr.Button("Start retraining", variant="primary", elem_id="retrain-start")
                 w.cancel = gr.Button("Cancel", elem_id="retrain-cancel", interactive=False)

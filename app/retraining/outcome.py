@@ -83,8 +83,9 @@ def _arm(arm: Record, place: int, on: bool) -> Node:
         "button.arm" + (".is-on" if on else ""),
         h("b", cut(arm["name"], 80)),
         h("span.soft", cut(arm["how"], 80)) if arm["how"] else None,
+        h("span.soft", "Balanced accuracy") if main else None,
         h("span.arm-figure", f"{_share(main['before'])} → {_share(main['after'])}") if main else None,
-        h(f"span.arm-change.{_tone(main)}", f"balanced {_change(main)} {_interval(main)}") if main else None,
+        h(f"span.arm-change.{_tone(main)}", f"{_change(main)} points{_within(main)}") if main else None,
         h("span.arm-worse" + (".is-sure" if sure else ""), text),
         act=("arm", {"place": place}),
         type="button",
@@ -216,7 +217,7 @@ def _drawn(one: Record) -> dict[str, Any]:
         "at": round(100 * _gain(one), 3),
         "low": round(ends[0], 3),
         "high": round(ends[1], 3),
-        "said": f"{_change(one)}  {_interval(one)}",
+        "said": f"{_change(one)}{_within(one)}",
         "kind": _tone(one),
     }
 
@@ -278,3 +279,9 @@ def _interval(one: Record) -> str:
     if one["low"] is None:
         return ""
     return f"{100 * one['low']:+.1f} to {100 * one['high']:+.1f}".replace("-", "−")
+
+
+def _within(one: Record) -> str:
+    """The interval behind a change."""
+    found = _interval(one)
+    return f" ({found})" if found else ""

@@ -9,6 +9,7 @@ from app.pricing import duration
 from app.render import Node, empty, h, view
 
 LONG = 1800.0
+_FEW = 5.0
 _CLASSES = 12
 
 
@@ -89,9 +90,8 @@ def shown(found: Mapping[str, Any], given: Mapping[str, Any], name: str) -> Node
 def _said(found: Mapping[str, Any], given: Mapping[str, Any], name: str) -> str:
     number, seconds = len(given["seeds"]), found["seconds"]
     copies = "One copy" if number == 1 else f"{number} copies"
-    time = (
-        f" At most about {duration(seconds)}; it ends earlier when they no longer improve." if seconds else ""
-    )
+    about = "a few seconds" if (seconds or 0) < _FEW else f"at most about {duration(seconds)}"
+    time = f" It takes {about}; it ends earlier when they no longer improve."
     return f"{copies} of {name} will learn; the one in use stays as it is.{time}"
 
 

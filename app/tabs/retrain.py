@@ -13,7 +13,7 @@ from app.context import AppContext
 from app.places import Arrival, kept
 from app.render import Node, h, view
 from app.retraining import learn, order, prove, trained, using
-from app.session import CARRIED, EVERY, LATEST, QUICK, Session, clicked, polite
+from app.session import CARRIED, EVERY, QUICK, Session, clicked, polite
 
 TITLE = "Retrain"
 ID = "retrain"
@@ -27,9 +27,9 @@ def build(ctx: AppContext) -> SimpleNamespace:
     with gr.Row(elem_classes="retrain-head"):
         w.top = View(top(LEARN), elem_id="retrain-top")
     w.use = using.build()
-    with gr.Column(elem_id="retrain-learn") as w.shell_learn:
+    with gr.Column(elem_id="retrain-learn"):  # the style sheet shows one of the two
         w.learn = learn.build()
-    with gr.Column(elem_id="retrain-prove", visible="hidden") as w.shell_prove:
+    with gr.Column(elem_id="retrain-prove"):
         w.prove = prove.build()
     w.progress = w.learn.progress  # its buttons are the queue's
     return w
@@ -52,18 +52,14 @@ def top(part: str) -> Node:
             ],
             role="group",
             aria_label="Parts of this tab",
-        )
+        ),
+        classes=f"shows-{part}",
     )
 
 
-def _turned(w: SimpleNamespace, part: str) -> dict[Any, Any]:
+def turn_to(w: SimpleNamespace, part: str) -> dict[Any, Any]:
     """One of the two parts is shown."""
-    return {
-        w.part: part,
-        w.top: top(part),
-        w.shell_learn: gr.Column(visible=True if part == LEARN else "hidden"),
-        w.shell_prove: gr.Column(visible=True if part == PROVE else "hidden"),
-    }
+    return {w.part: part, w.top: top(part)}
 
 
 def _place(
@@ -78,7 +74,7 @@ def _place(
 def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace]) -> None:
     """Connect the events."""
     w = widgets[ID]
-    w.turned = [w.part, w.top, w.shell_learn, w.shell_prove]
+    w.turned = [w.part, w.top]
     using.wire(ctx, session, w.use)
     learn.wire(ctx, session, w.learn, lambda values: kept(ID, learn.place(learn.chosen(w.learn, values))))
     prove.wire(ctx, session, w.prove, w.use, lambda state: kept(ID, {"part": PROVE, **state}))
@@ -97,7 +93,7 @@ def _wire_parts(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
         if data.get("name") != "part" or data.get("part") not in (LEARN, PROVE):
             return gr.skip()
         given = _place(ctx, w, data["part"], values, values[w.prove.run], values[w.prove.arm])
-        return _turned(w, data["part"]) | {session.address: kept(ID, given)}
+        return turn_to(w, data["part"]) | {session.address: kept(ID, given)}
 
     @polite
     def visit(values: dict[Any, Any]) -> dict[Any, Any]:
@@ -117,7 +113,8 @@ def _wire_parts(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
     w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, {*state, w.learn.visited}, outputs
     # Counting asks a worker, so it comes after what is there at once.
     w.afterwards = (count, {*w.learn.inputs, w.learn.visited}, w.learn.plan)
-    w.learn.visited.change(count, {*w.learn.inputs, w.learn.visited}, w.learn.plan, **LATEST)
+    drawn_first = w.learn.visited.change(refresh, w.refresh_inputs, outputs, **QUICK)
+    drawn_first.then(*w.afterwards, **QUICK)
 
 
 def drawn(ctx: AppContext, w: SimpleNamespace, values: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -159,7 +156,7 @@ def _wire_list(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
             )
             found = prove.offered(ctx, w.prove, {**values, w.prove.arms: [data["run"]]})
             given = _place(ctx, w, PROVE, values, values[w.prove.run], values[w.prove.arm])
-            shown = _turned(w, PROVE) | prove.following(ctx, w.prove)
+            shown = turn_to(w, PROVE) | prove.following(ctx, w.prove)
             return found | shown | {session.address: kept(ID, given)}
         return gr.skip()
 
@@ -178,7 +175,7 @@ def _wire_address(ctx: AppContext, w: SimpleNamespace) -> None:
     def arrive(values: dict[Any, Any], arrival: Arrival) -> dict[Any, Any]:
         given = arrival.of(ID)
         part = given.get("part", LEARN)
-        found = _turned(w, PROVE if part == PROVE else LEARN) | {w.learn.visited: True}
+        found = turn_to(w, PROVE if part == PROVE else LEARN) | {w.learn.visited: True}
         if part != PROVE:
             return found | learn.arriving(w.learn, given, values)
         number = given.get("arm", "")

@@ -70,6 +70,7 @@ from ltg_core.workflows.imagining import WEIGHTS, Order, film_strips, imagine, i
 from ltg_core.workflows.importing import import_data, label_mapping
 from ltg_core.workflows.intervals import Share, share
 from ltg_core.workflows.likeness import Likeness, likeness, picture_of, upload
+from ltg_core.workflows.looping import LoopSettings, loop, resume_loop
 from ltg_core.workflows.mapcolumns import map_colouring, map_table, nearest_real
 from ltg_core.workflows.mapping import map_points, map_samples, place_on_map
 from ltg_core.workflows.planning import Plan, class_index, plan_classes, plan_likeness, plan_sources
@@ -125,6 +126,7 @@ __all__ = [
     "HeadSettings",
     "ImageTrace",
     "Likeness",
+    "LoopSettings",
     "MapSettings",
     "MixSettings",
     "NameRow",
@@ -186,6 +188,7 @@ __all__ = [
     "label_mapping",
     "last_import",
     "likeness",
+    "loop",
     "map_colouring",
     "map_labels",
     "map_points",
@@ -218,6 +221,7 @@ __all__ = [
     "restore_slice",
     "resumable",
     "resume_generate",
+    "resume_loop",
     "resume_retrain",
     "retrain",
     "revise_classifier",

@@ -77,9 +77,11 @@ def test_before_the_start_it_says_what_will_be_learned_from_and_what_is_left_out
         return " ".join(texts(shown.call(at, "input", at=-1, **given)["retrain-plan"]).split())
 
     said = plan("retrain-synthetic")
-    assert "36 real images" in said and "3 generated images" in said and "18 real images that say when" in said
+    assert (
+        "36 real images" in said and "3 generated images" in said and "18 real images that say when" in said
+    )
     assert "1 generated image left out by the leakage guard" in said and "3 copies of tiny signs" in said
-    assert "At most about" in said and "Only 18 real validation images" in said
+    assert "It takes a few seconds" in said and "Only 18 real validation images" in said
     assert "5 generated images" in plan("retrain-synthetic", retrain_synthetic="believed")
     none = plan("retrain-synthetic", retrain_synthetic="none")
     assert "0 generated images" in none and "left out" not in none
@@ -103,7 +105,11 @@ def test_a_training_is_compared_told_fetched_and_put_to_use(
     run = ctx.workspace.run(job.run)
     assert run.settings["loss"]["margin"] == 1.0 and run.result["data"]["synthetic"] == 3
     cards = listed(shown)
-    assert BAD in texts(cards) and "2 seeds" in texts(cards) and "balanced accuracy on validation" in texts(cards)
+    assert (
+        BAD in texts(cards)
+        and "2 seeds" in texts(cards)
+        and "balanced accuracy on validation" in texts(cards)
+    )
 
     turned = shown.call("retrain-trained", "act", {"name": "compare", "run": run.id})
     assert turned["address"]["set"] == {"retrain.part": "compare"}
@@ -125,7 +131,9 @@ def test_a_training_is_compared_told_fetched_and_put_to_use(
 
     answer = shown.http.get(f"/media/comparison/{compared.run}")
     assert answer.status_code == 200 and answer.headers["content-disposition"].startswith("attachment")
-    assert next(iter(answer.json())) == "regressions" and answer.json()["arms"] == json.loads(json.dumps(result["arms"]))
+    assert next(iter(answer.json())) == "regressions" and answer.json()["arms"] == json.loads(
+        json.dumps(result["arms"])
+    )
     for wrong in (run.id, "x", "..%2flongtail.sqlite", compared.run + ".json"):
         assert shown.http.get(f"/media/comparison/{wrong}").status_code == 404
 
@@ -145,8 +153,15 @@ def test_a_training_is_compared_told_fetched_and_put_to_use(
     assert ctx.model_hash == first
 
 
-def test_a_training_that_was_cancelled_goes_on_where_it_stopped(shown: Driver, ctx: Any, ended: Ended) -> None:
-    many = {"retrain_epochs": 10_000, "retrain_seeds": 1, "retrain_checkpoint_every": 1, "retrain_synthetic": "none"}
+def test_a_training_that_was_cancelled_goes_on_where_it_stopped(
+    shown: Driver, ctx: Any, ended: Ended
+) -> None:
+    many = {
+        "retrain_epochs": 10_000,
+        "retrain_seeds": 1,
+        "retrain_checkpoint_every": 1,
+        "retrain_synthetic": "none",
+    }
     press(shown, **many, retrain_first=7)
     job = ctx.latest("retrain")
     deadline = time.monotonic() + 120
@@ -204,7 +219,9 @@ def test_events_that_no_page_would_send_change_nothing(shown: Driver, ctx: Any) 
 
 
 def test_the_address_opens_what_it_names_and_says_what_is_not_here(page: Driver) -> None:
-    opened = page.go({"tab": "retrain", "retrain.loss": "focal", "retrain.scope": "whole", "retrain.role": BAD})
+    opened = page.go(
+        {"tab": "retrain", "retrain.loss": "focal", "retrain.scope": "whole", "retrain.role": BAD}
+    )
     assert opened["tabs"]["selected"] == "retrain" and opened["retrain-loss"] == "focal"
     assert opened["retrain-scope"] == "whole" and "role" in page.messages[-1]
     page.go({"tab": "retrain", "retrain.part": "compare", "retrain.of": "x", "retrain.arm": "99"})

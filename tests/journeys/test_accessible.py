@@ -43,6 +43,10 @@ TABS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
             ("#curate-parts [role=tab] >> text=Export", "#export-preview"),
         ),
     ),
+    "Retrain": (
+        "#retrain-plan .figure",
+        (("#retrain-top button.mode >> text=Compare", "#compare-start"),),
+    ),
     "Tell": ("#tell-make", ()),
     "Setup": (
         "#setup-steps .step",
