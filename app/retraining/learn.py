@@ -51,7 +51,11 @@ def arriving(w: SimpleNamespace, given: Mapping[str, str], now: Mapping[Any, Any
             found[box] = value
     if lost:
         gr.Warning(f"What this address names for Retrain is not here: {', '.join(lost)}.", duration=8)
-    return found | (explained(w, {**now, **found}) if found else {})
+    if not found:
+        return {}
+    role, values = w.mix["role"], {**now, **found}
+    shown = gr.Dropdown(value=values[role], visible=values[w.mix["synthetic"]] != "none")
+    return found | explained(w, values) | {role: shown}
 
 
 def explained(w: SimpleNamespace, values: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -75,8 +75,9 @@ def name_of_run(run: Run) -> str:
 
 def shown(ctx: AppContext, asked: str) -> Node:
     """The question, the progress, or what comes next; mostly nothing."""
-    if asked:
-        return view(_question(ctx, target(ctx, asked)))
+    one = targets(ctx).get(asked)
+    if one is not None and one.hash != ctx.model_hash:
+        return view(_question(ctx, one))
     job = ctx.followed("adopt")
     if job is None:
         return view()

@@ -85,7 +85,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
 
 def _wire_parts(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
     """Which part is shown, and everything as it is now when the tab is."""
-    state = {w.part, w.prove.run, w.prove.arm, *w.learn.inputs, *w.prove.inputs}
+    state = {w.part, w.use.asked, w.prove.run, w.prove.arm, *w.learn.inputs, *w.prove.inputs}
 
     @polite
     def act(values: dict[Any, Any], event: gr.EventData) -> Any:
@@ -122,7 +122,7 @@ def drawn(ctx: AppContext, w: SimpleNamespace, values: Mapping[Any, Any]) -> dic
     found = learn.offered(ctx, w.learn, values) | prove.offered(ctx, w.prove, values)
     found |= learn.following(ctx, w.learn) | prove.following(ctx, w.prove)
     found |= prove.show(ctx, w.prove, values[w.prove.run], values[w.prove.arm])
-    return found | {w.learn.trained: trained.listing(ctx), w.use.view: using.shown(ctx, "")}
+    return found | {w.learn.trained: trained.listing(ctx), w.use.view: using.shown(ctx, values[w.use.asked])}
 
 
 def drawn_outputs(w: SimpleNamespace) -> list[Any]:

@@ -139,6 +139,9 @@ def test_a_training_is_compared_told_fetched_and_put_to_use(
 
     asked = shown.call("retrain-trained", "act", {"name": "use", "ref": run.id})["retrain-use"]
     assert "Use this classifier?" in texts(asked) and "tiny signs" in texts(asked)
+    assert texts(shown.call("tab-retrain", "select")["retrain-use"]) == texts(asked), (
+        "it stays open meanwhile"
+    )
     assert shown.call("retrain-use", "act", {"name": "keep"})["retrain-use"]["k"] == []
     assert ctx.model_hash == first and ctx.latest("adopt") is None
     shown.call("retrain-use", "act", {"name": "use-now", "ref": run.id})
@@ -224,5 +227,7 @@ def test_the_address_opens_what_it_names_and_says_what_is_not_here(page: Driver)
     )
     assert opened["tabs"]["selected"] == "retrain" and opened["retrain-loss"] == "focal"
     assert opened["retrain-scope"] == "whole" and "role" in page.messages[-1]
+    role = page.go({"tab": "retrain", "retrain.role": "control"})["retrain-role"]
+    assert role["value"] == "control" and role["visible"]
     page.go({"tab": "retrain", "retrain.part": "compare", "retrain.of": "x", "retrain.arm": "99"})
     assert "not here" in page.messages[-1]
