@@ -240,7 +240,7 @@ def _table(found: Sequence[Record]) -> Node:
     return h(
         "div.table-box",
         h(
-            "table.changes",
+            "table.before-after",
             h("thead", h("tr", *[h("th", name, scope="col") for name in heads])),
             h("tbody", *[_line(one) for one in found]),
         ),
@@ -272,13 +272,19 @@ def _share(value: float) -> str:
 
 
 def _change(one: Record) -> str:
-    return f"{100 * one['change']:+.1f}".replace("-", "−")
+    return _points(one["change"])
 
 
 def _interval(one: Record) -> str:
     if one["low"] is None:
         return ""
-    return f"{100 * one['low']:+.1f} to {100 * one['high']:+.1f}".replace("-", "−")
+    return f"{_points(one['low'])} to {_points(one['high'])}"
+
+
+def _points(value: float) -> str:
+    """A difference of shares in points, with its sign."""
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def _within(one: Record) -> str:

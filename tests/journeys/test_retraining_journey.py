@@ -55,6 +55,8 @@ def test_an_engineer_retrains_compares_and_uses_the_result(visit: Visit) -> None
     visit.shot("retrain-before")
     page.locator("#retrain-epochs input").fill("8")
     page.locator("#retrain-seeds input").fill("2")
+    page.locator("#retrain-all > button").click()
+    page.locator("#retrain-fresh-head input").check()
     page.get_by_role("button", name="Start retraining").click()
     expect(page.locator("#header details.jobs")).to_contain_text("Retraining")
     page.reload()
