@@ -260,7 +260,7 @@ def _line(one: Record) -> Node:
         f"tr.{_tone(one)}",
         h("th", cut(name, 160), scope="row", title=name[:1000]),
         h("td", f"{_share(one['before'])} → {_share(one['after'])}"),
-        h("td.change", mark + _change(one)),
+        h("td.moved", mark + _change(one)),
         h("td", _interval(one) or "too few images"),
         h("td", f"{n:,}" if n is not None else "all"),
         h("td", f"± {100 * spread:.1f}" if spread is not None else "–"),
