@@ -98,6 +98,17 @@ class Curator(_Drawn):
         super().__init__(value, patch=patch, **given)
 
 
+class Forest(_Drawn):
+    """Differences with their intervals, one a row; names stand beside the drawing as text, and Plotly never sees one.
+
+    The value has ``title``, ``note`` and ``rows`` (``name``, ``at``, ``low``, ``high``, ``said``, ``kind``: "good",
+    "bad" or "open"); {} for nothing.
+    """
+
+    SCRIPT = "plotly.js forest.js"
+    CLASS = "ltg-forest"
+
+
 class Address(_Drawn):
     """The address bar; event ``go`` says what it shows when the page opens and on back and forward."""
 
@@ -122,7 +133,7 @@ class PlotMap(_Drawn):
         chosen: Ids to select.
     """
 
-    SCRIPT = "map_data.js map_traces.js map.js"
+    SCRIPT = "plotly.js map_data.js map_traces.js map.js"
     CLASS = "ltg-mapbox"
 
     def __init__(

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from app import opening, visitors
@@ -25,8 +26,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CACHED = 300  # values at most; the key of a filter holds whatever somebody searched for
-_RESUMED = ("generate", "imagine", "resume_generate")
-"""Tasks whose run can be taken up where it ended, to the same images."""
+_RESUMED: Mapping[str, str] = MappingProxyType(
+    {
+        "generate": "resume_generate",
+        "imagine": "resume_generate",
+        "resume_generate": "resume_generate",
+        "retrain": "resume_retrain",
+        "resume_retrain": "resume_retrain",
+    }
+)
+"""Tasks whose run can be taken up where it ended, to the same result, and the task that does it."""
 
 
 class AppContext:
@@ -193,7 +202,7 @@ class AppContext:
             raise InputError("this job cannot be started again from here; start it in its tab")
         task, arguments = spec.task, spec.arguments
         if self.offer(old) == "Resume":
-            task, arguments = "resume_generate", {"run": old.run}
+            task, arguments = _RESUMED[task], {"run": old.run}
         given = {"lane": old.lane, "about": old.about, "owner": old.owner}
         return self.run(old.kind, old.title, task, arguments, **given)
 
@@ -201,7 +210,15 @@ class AppContext:
         """What can be done with a job that ended early: "Resume", "Start again", or "" for nothing."""
         if not job.ended or job.state == "done" or job.spec is None or self.taken_up(job):
             return ""
-        return "Resume" if job.run and job.spec.task in _RESUMED else "Start again"
+        return "Resume" if self._resumable(job) else "Start again"
+
+    def _resumable(self, job: Job) -> bool:
+        """Whether its run can go on where it ended; a retraining once its images are chosen."""
+        if not job.run or job.spec is None or job.spec.task not in _RESUMED:
+            return False
+        from ltg_core import workflows
+
+        return job.kind != "retrain" or workflows.resumable(self.workspace, job.run)
 
     def taken_up(self, job: Job) -> bool:
         """Whether a newer job does what this one did not: the same again, or the rest of its run."""

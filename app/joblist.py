@@ -11,7 +11,15 @@ from app.render import Node, h, time_left
 from ltg_core.jobs import Job
 
 TAB_OF: Mapping[str, str] = MappingProxyType(
-    {"generate": "imagine", "measure": "imagine", "export": "curate", "open": "browse", "slices": "browse"}
+    {
+        "generate": "imagine",
+        "measure": "imagine",
+        "export": "curate",
+        "open": "browse",
+        "slices": "browse",
+        "compare": "retrain",
+        "adopt": "retrain",
+    }
 )
 """Where the result of a kind of job is shown; any other kind has the name of its tab."""
 _ENDED = 10

@@ -23,7 +23,7 @@ from app.rooms import Here, Rooms
 from app.server import make_server, new_key
 from app.session import BEATS, QUICK, Session, polite
 from app.settings import USUAL_PORT, Settings, free_port
-from app.tabs import browse, coverage, curate, explain, extend, imagine, setup, start, tell
+from app.tabs import browse, coverage, curate, explain, extend, imagine, retrain, setup, start, tell
 from app.tabs import map as map_tab
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ TABS: tuple[ModuleType, ...] = (
     map_tab,
     curate,
     extend,
+    retrain,
     tell,
     setup,
 )
@@ -55,6 +56,7 @@ STYLES = (
     "map.css",
     "curate.css",
     "extend.css",
+    "retrain.css",
 )
 _SYSTEM_FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 _FILES = 65_536

@@ -6,9 +6,10 @@ import functools
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 
 from app import loginpage
@@ -112,6 +113,14 @@ def _media(server: FastAPI, whose: Callable[[Request], AppContext]) -> None:
         path = _report(whose(request), run)
         return FileResponse(path, media_type="text/html; charset=utf-8", headers=_REPORT_HEADERS)
 
+    @server.get("/media/comparison/{run}")
+    def comparison(run: str, request: Request) -> JSONResponse:
+        headers = {
+            "Content-Disposition": f'attachment; filename="{run}.json"',
+            "Cache-Control": "private, no-cache",
+        }
+        return JSONResponse(_comparison(whose(request), run), headers=headers)
+
     @server.get("/media/export/{name}")
     def export(name: str, request: Request) -> FileResponse:
         path = _exported(whose(request), name.removesuffix(".zip"))
@@ -160,6 +169,18 @@ def _report(ctx: AppContext, run: str) -> Path:
     if path is None or not path.is_file():
         raise HTTPException(404)
     return path
+
+
+def _comparison(ctx: AppContext, run: str) -> dict[str, Any]:
+    """A comparison that this workspace made, what became worse first; the run is looked up."""
+    found = next(
+        (one for one in ctx.workspace.runs("compare") if one.id == run and one.state == "done"), None
+    )
+    if found is None:
+        raise HTTPException(404)
+    result = found.result
+    asked = {"run": found.id, "settings": found.settings, "versions": found.versions}
+    return {"regressions": result["regressions"], **asked, **result}
 
 
 def _exported(ctx: AppContext, name: str) -> Path:

@@ -16,7 +16,20 @@ from ltg_core.errors import LtgError
 
 log = logging.getLogger(__name__)
 
-KINDS = ("generate", "explain", "map", "export", "setup", "measure", "tell", "slices", "extend")
+KINDS = (
+    "generate",
+    "explain",
+    "map",
+    "export",
+    "setup",
+    "measure",
+    "tell",
+    "slices",
+    "retrain",
+    "compare",
+    "adopt",
+    "extend",
+)
 """Kinds of jobs that a tab follows."""
 BEATS = (*KINDS, "open")
 """Kinds of jobs whose every step a page hears of."""

@@ -22,6 +22,11 @@ _SHOWN = 6
 _NEXT = (
     ("browse", "Browse", "Rank the samples by how little the classifier knows, and narrow them down."),
     (
+        "coverage",
+        "Coverage",
+        "See which classes are thin and misread under which conditions, and aim at one.",
+    ),
+    (
         "imagine",
         "Imagine",
         "Generate new images where the classifier is weak, each beside its unguided twin.",
@@ -31,6 +36,11 @@ _NEXT = (
         "curate",
         "Curate and export",
         "Accept or reject with the keyboard, and take the set away as training data.",
+    ),
+    (
+        "retrain",
+        "Retrain and prove",
+        "Let a copy learn from what you accepted, and see what became worse before what became better.",
     ),
     ("tell", "Tell", "Pin cases and write one file that a colleague understands in two minutes."),
     (
@@ -259,6 +269,12 @@ def _progress(ctx: AppContext, state: State, been: list[str], tab: str) -> tuple
             state.generated > 0,
             f"{state.generated:,} images generated" if state.generated else "about half a minute",
         )
+    if tab == "coverage":
+        cover = state.coverage
+        return False, f"{cover.cells - cover.filled:,} thin cells" if cover.cells else ""
+    if tab == "retrain":
+        made = sum(run.state == "done" for run in ws.runs("retrain"))
+        return any(run.state == "done" for run in ws.runs("compare")), f"{made:,} trained" if made else ""
     if tab == "map":
         drawn = ws.get_state("map") is not None
         return drawn, "a map is drawn" if drawn else ""

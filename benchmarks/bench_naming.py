@@ -49,7 +49,9 @@ def table(seed: int, counts: dict[str, int], path: Path) -> Path:
         rows.append({"image": buffer.getvalue(), "split": split, **label, **scene.metadata()})
     names = list(dict.fromkeys(name for row in rows for name in row))
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), path.with_suffix(".tmp"))
+    pq.write_table(
+        pa.table({name: [row.get(name) for row in rows] for name in names}), path.with_suffix(".tmp")
+    )
     path.with_suffix(".tmp").rename(path)
     return path
 
@@ -102,7 +104,9 @@ def errors(ws: Workspace, sign: str, word: str) -> tuple[int, int, int, int]:
     held = ws.samples(ws.query(Filter(split=("val", "test"), origin="real")))
     said = ws.predictions([one.id for one in held], classifier.hash)
     wrong = np.array([said[one.id].pred != one.label for one in held])
-    inside = np.array([one.label_name == sign and word in str(one.meta.get("condition")).split(" + ") for one in held])
+    inside = np.array(
+        [one.label_name == sign and word in str(one.meta.get("condition")).split(" + ") for one in held]
+    )
     return int(wrong[inside].sum()), int(inside.sum()), int(wrong.sum()), len(wrong)
 
 
@@ -122,7 +126,10 @@ def confirmed(named: list[str], seeds: list[int], work: Path) -> list[bool]:
     for seed in seeds:
         with opened(seed, work) as ws:
             counts += np.array([errors(ws, *name.split(" / ")) for name in named]).reshape(-1, 4)
-    return [bool(excess(bad, n, all_bad, all_) < 0.05) if n else False for bad, n, all_bad, all_ in counts.tolist()]
+    return [
+        bool(excess(bad, n, all_bad, all_) < 0.05) if n else False
+        for bad, n, all_bad, all_ in counts.tolist()
+    ]
 
 
 def causes(work: Path, pairs: int, controls: int) -> list[dict[str, Any]]:
@@ -160,7 +167,9 @@ def evidence(work: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         classifier = workflows.active_classifier(ws)
         if not ws.count(Filter(split="pool")):
             workflows.import_data(ws, path)
-        order = {one.id: int(one.source.rpartition("#")[2]) for one in ws.samples(ws.query(Filter(split="pool")))}
+        order = {
+            one.id: int(one.source.rpartition("#")[2]) for one in ws.samples(ws.query(Filter(split="pool")))
+        }
         of = {one: (scene_of("even", _SCENES + 4, i).sign, truth[i]["condition"]) for one, i in order.items()}
         phrases = {t.name: t.phrase for t in workflows.vocabulary_of(ws)}
         for row in [row for row in rows if row["found"]]:
@@ -184,7 +193,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "naming")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3], help="0: the bundled held-out data")
+    parser.add_argument(
+        "--seeds", type=int, nargs="*", default=[0, 1, 2, 3], help="0: the bundled held-out data"
+    )
     parser.add_argument("--pairs", type=int, default=16, help="of each causal check")
     parser.add_argument("--controls", type=int, default=10, help="cells that were not found, checked as well")
     parser.add_argument("--parts", nargs="*", default=["search", "causes", "pool"])
@@ -198,7 +209,9 @@ def main() -> None:
             for outcome in ("errors", "epistemic", "entropy"):
                 for seed in options.seeds:
                     row = search(seed, options.work, outcome, source, method)
-                    row["confirmed"] = confirmed(row["named"], [s for s in options.seeds if s != seed], options.work)
+                    row["confirmed"] = confirmed(
+                        row["named"], [s for s in options.seeds if s != seed], options.work
+                    )
                     rows.append({"method": method, "source": source, "outcome": outcome, "seed": seed, **row})
                     print(method, source, outcome, seed, row["recall"], row["false_discovery"], flush=True)
         stored["searches"] = rows

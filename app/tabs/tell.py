@@ -46,6 +46,9 @@ def build(ctx: AppContext) -> SimpleNamespace:
                     True, label="Show what each answer rests on", elem_id="tell-attribution"
                 )
                 w.map = gr.Checkbox(True, label="Show the map, where one was drawn", elem_id="tell-map")
+                w.change = gr.Checkbox(
+                    True, label="Show before and after, where it was compared", elem_id="tell-change"
+                )
                 w.redact = gr.Checkbox(False, label="Leave out file names and paths", elem_id="tell-redact")
             w.make = gr.Button("Make the report", variant="primary", elem_id="tell-make")
             w.progress = View(elem_id="tell-progress")
@@ -60,13 +63,16 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     w = widgets[ID]
 
     @polite
-    def make(title: str, weakness: str, redact: bool, show_map: bool, attribution: bool) -> Any:
+    def make(
+        title: str, weakness: str, redact: bool, show_map: bool, compared: bool, attribution: bool
+    ) -> Any:
         job = submit(
             ctx,
             title=title or "",
             weakness=weakness or "",
             redact=bool(redact),
             show_map=bool(show_map),
+            show_change=bool(compared),
             attribution=bool(attribution),
         )
         return {w.progress: view(ctx.bar(job)), w.make: gr.Button(interactive=False)}
@@ -97,7 +103,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     def refresh() -> dict[Any, Any]:
         return {w.suggestion: suggested(ctx), w.cases: cases(ctx), w.preview: preview(ctx)}
 
-    words = [w.title, w.weakness, w.redact, w.map, w.attribution]
+    words = [w.title, w.weakness, w.redact, w.map, w.change, w.attribution]
     w.make.click(make, words, [w.progress, w.make], api_name="tell", show_progress="hidden")
     for part in (w.suggestion, w.cases, w.progress, w.preview):
         part.act(act, None, [w.title, w.weakness, w.cases, session.tabs], **EVERY)

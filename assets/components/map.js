@@ -10,18 +10,7 @@ for (const [name, cls] of [["tools", "map-tools"], ["legend", "map-legend"], ["b
 const { box, tip } = parts;
 const SLOW = 6000; // points that a browser without WebGL draws
 const look = { size: 1, opacity: 0.75, density: true, hidden: new Set(), mask: new Uint8Array(0), count: 0, keep: null, type: "scatter" };
-let data = null, paint = {}, codes = null, ready = false, loading = null, canGl = null, turn = 0, chosenSeen = null, held = { add: false, cut: false }, pressed = false, drawing = false;
-function plotly() {
-  if (window.Plotly) return Promise.resolve(window.Plotly);
-  if (!loading) loading = new Promise((done, fail) => {
-    const script = document.createElement("script");
-    script.src = new URL("vendor/plotly.min.js", document.baseURI).href;
-    script.onload = () => done(window.Plotly);
-    script.onerror = () => fail(new Error("The plotting script did not load. Reload the page."));
-    document.head.appendChild(script);
-  });
-  return loading;
-}
+let data = null, paint = {}, codes = null, ready = false, canGl = null, turn = 0, chosenSeen = null, held = { add: false, cut: false }, pressed = false, drawing = false;
 function webgl() {
   if (canGl === null) { try { canGl = !!document.createElement("canvas").getContext("webgl"); } catch (error) { canGl = false; } }
   return canGl;

@@ -48,6 +48,8 @@ function patch(el, node, onAct) {
     else if (name === "href") {
       const match = /^download:([A-Za-z0-9._-]{1,120})$/.exec(value);
       const report = /^report:([A-Za-z0-9-]{1,64})$/.exec(value);
+      const compared = /^comparison:([A-Za-z0-9-]{1,64})$/.exec(value);
+      if (compared) { el.href = new URL("media/comparison/" + compared[1], document.baseURI).href; el.setAttribute("download", compared[1] + ".json"); }
       if (value === "account:") el.href = new URL("account", document.baseURI).href;
       if (report) { el.href = new URL("media/report/" + report[1], document.baseURI).href; el.setAttribute("download", report[1] + ".html"); }
       if (match) { el.href = new URL("media/export/" + match[1] + ".zip", document.baseURI).href; el.setAttribute("download", match[1] + ".zip"); }

@@ -69,6 +69,9 @@ COMMANDS = (
     Command("extend", "extending", "auxiliary classes beside weak ones: propose, review, give images"),
     Command("retrain", "retraining", "train a copy of the classifier with curated synthetic images"),
     Command("compare", "retraining", "compare classifiers on fixed real images, what became worse first"),
+    Command(
+        "loop", "looping", "discover, generate, accept, retrain and re-measure until it is of no more use"
+    ),
     Command("fit-classifier", "fitting", "train a small classifier on labelled images"),
 )
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ltg_core.data.workspace import Workspace
 
 Answer = tuple[Any, str]
-_NAMES = {"ece": "calibration error", "macro_f1": "macro F1"}
 _LISTED = 40
 
 
@@ -22,9 +21,8 @@ def configure_retrain(parser: argparse.ArgumentParser) -> None:
     """``retrain``."""
     from ltg_core.training.losses import LOSSES
     from ltg_core.training.samplers import SAMPLERS
-    from ltg_core.training.settings import TrainSettings
+    from ltg_core.training.settings import MixSettings, TrainSettings
     from ltg_core.workflows.free import METHODS
-    from ltg_core.workflows.retrain_rows import MixSettings
 
     common(parser, device=True)
     parser.add_argument(
@@ -204,10 +202,12 @@ _HEAD = ["what", "before", "after", "change", "95 %", "images", "over seeds"]
 
 
 def _rows(found: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
+    from ltg_core.workflows import figure_words
+
     for one in found:
         interval = "–" if one["low"] is None else f"{one['low']:+.3f} to {one['high']:+.3f}"
         yield [
-            _what(one["name"]),
+            figure_words(one["name"]),
             f"{one['before']:.3f}",
             f"{one['after']:.3f}",
             f"{one['change']:+.3f}",
@@ -215,13 +215,6 @@ def _rows(found: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
             "" if one["n"] is None else f"{one['n']:,}",
             "" if one["spread"] is None else f"± {one['spread']:.3f}",
         ]
-
-
-def _what(name: str) -> str:
-    kind, colon, rest = name.partition(":")
-    if colon:
-        return f"class {rest}" if kind == "class" else rest
-    return _NAMES.get(name, name.replace("_", " "))
 
 
 def _indented(text: str) -> str:

@@ -27,6 +27,7 @@ def configure_tell(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--redact", action="store_true", help="leave out file names and paths")
     parser.add_argument("--no-map", action="store_true", help="without the map")
+    parser.add_argument("--no-change", action="store_true", help="without before and after")
     parser.add_argument("--no-attribution", action="store_true", help="without what the answers rest on")
     parser.set_defaults(command=_tell)
 
@@ -39,6 +40,7 @@ def _tell(args: argparse.Namespace, console: Console) -> Answer:
         args.weakness,
         redact=args.redact,
         show_map=not args.no_map,
+        show_change=not args.no_change,
         attribution=not args.no_attribution,
     )
     with opened(args) as ws:

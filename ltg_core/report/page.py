@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import html
 import re
-import unicodedata
 from collections.abc import Iterable
 
+from ltg_core.report.changes import change
+from ltg_core.report.escape import text
 from ltg_core.report.figures import interval, scatter
 from ltg_core.report.parts import Case, Measure, Picture, Report
 from ltg_core.report.style import style
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _URL = re.compile(r"data:image/(?:webp|png|jpeg);base64,[A-Za-z0-9+/=]+")
-_LONGEST = 4000
 
 
 def render(report: Report) -> str:
@@ -22,6 +21,7 @@ def render(report: Report) -> str:
         _head(report),
         _answers(report),
         _numbers(report),
+        change(report.change),
         _cases(report),
         _map(report),
         _actions(report),
@@ -37,14 +37,6 @@ def render(report: Report) -> str:
         + "\n".join(part for part in body if part)
         + "\n</main>\n</body>\n</html>\n"
     )
-
-
-def text(value: str) -> str:
-    """A text of anybody's for HTML: escaped, without signs that turn the reading direction, and not endless."""
-    kept = "".join(
-        sign for sign in value if sign in "\n\t" or unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Co")
-    )
-    return html.escape(kept if len(kept) <= _LONGEST else kept[:_LONGEST] + " …", quote=True)
 
 
 def _paragraphs(value: str) -> str:

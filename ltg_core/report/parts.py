@@ -78,6 +78,50 @@ class Scatter:
 
 
 @dataclasses.dataclass(frozen=True)
+class Step:
+    """One figure before and after; shares.
+
+    Attributes:
+        name: Of what.
+        before: Before.
+        after: After.
+        low: Lower end of the 95 % interval of the change, None for none.
+        high: Upper end.
+        images: Behind it, None for all.
+        worse: Whether the change is for the worse.
+        certain: Whether the interval leaves out 0.
+    """
+
+    name: str
+    before: float
+    after: float
+    low: float | None
+    high: float | None
+    images: int | None
+    worse: bool
+    certain: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """Before and after.
+
+    Attributes:
+        about: What is compared, on what.
+        worse: What became worse.
+        more: How much more of that there is.
+        overall: The figures of all images and of the parts of the classes.
+        note: How sure that is.
+    """
+
+    about: str
+    worse: tuple[Step, ...]
+    more: int
+    overall: tuple[Step, ...]
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """Everything that is told.
 
@@ -96,6 +140,7 @@ class Report:
         chosen: How the cases were chosen.
         scatter: The map, None for none.
         method: How it was made: names and values.
+        change: Before and after, None where nothing was compared.
     """
 
     title: str
@@ -112,3 +157,4 @@ class Report:
     chosen: str
     scatter: Scatter | None
     method: tuple[tuple[str, str], ...]
+    change: Change | None = None

@@ -1,4 +1,4 @@
-"""How a copy of a classifier is trained."""
+"""How a copy of a classifier is trained, and on what mixture."""
 
 from __future__ import annotations
 
@@ -81,3 +81,38 @@ class TrainSettings(Params):
         if self.schedule == "steps":
             return self.peak_lr * warm * (1.0 if done < 0.8 else 0.1 if done < 0.9 else 0.01)
         return self.peak_lr * warm
+
+
+@dataclasses.dataclass(frozen=True)
+class MixSettings(Params):
+    """Which synthetic images come to the real ones, and how much they count."""
+
+    synthetic: str = param(
+        "accepted",
+        "accepted: those that a person accepted; believed: those that passed every check and were not rejected; none",
+        choices=("accepted", "believed", "none"),
+    )
+    role: str = param(
+        "guided",
+        "guided: images of the blind spots; control: their unguided twins, for comparison; any: both",
+        choices=("guided", "control", "any"),
+    )
+    limit: int = param(0, "At most so many synthetic images, always the same ones; 0 for all", low=0)
+    synthetic_weight: float = param(0.5, "Weight of a synthetic image; a real one has 1", low=0.0, high=10.0)
+    weight_column: str = param(
+        "", "Metadata column with a number from 0 to 1 that multiplies that weight, such as judge or survival"
+    )
+    label_column: str = param(
+        "",
+        "Metadata column with the probability that a synthetic image's label is right; makes its label soft",
+    )
+    smoothing: float = param(
+        0.0, "Share of a synthetic image's label that is spread over all classes", low=0.0, high=0.5
+    )
+    column: str = param("", "Metadata column of conditions: groups are the pairs of class and value")
+    auxiliary: str = param(
+        "neighbours",
+        "neighbours: images of accepted auxiliary classes are learned from as well; random: those of the random "
+        "control instead; none",
+        choices=("neighbours", "random", "none"),
+    )

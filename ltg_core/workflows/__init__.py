@@ -8,7 +8,7 @@ from ltg_core.generators.options import GeneratorOptions
 from ltg_core.guidance.settings import PRESETS, Guidance
 from ltg_core.introspection.weak import WeakSettings
 from ltg_core.signals.head import HeadSettings
-from ltg_core.training.settings import TrainSettings
+from ltg_core.training.settings import MixSettings, TrainSettings
 from ltg_core.workflows.breakdown import (
     Ranked,
     Tally,
@@ -33,7 +33,8 @@ from ltg_core.workflows.bringing import (
 )
 from ltg_core.workflows.causes import CauseSettings, cell_to_check, check_cause
 from ltg_core.workflows.checking import check_classifier, discovery
-from ltg_core.workflows.comparing import CompareSettings, compare, overall
+from ltg_core.workflows.compared import chances, figure_words, overall
+from ltg_core.workflows.comparing import CompareSettings, compare
 from ltg_core.workflows.costing import Estimate, estimate, measure_cost, measured
 from ltg_core.workflows.coverage import (
     Coverage,
@@ -75,15 +76,16 @@ from ltg_core.workflows.imagining import WEIGHTS, Order, film_strips, imagine, i
 from ltg_core.workflows.importing import import_data, label_mapping
 from ltg_core.workflows.intervals import Share, share
 from ltg_core.workflows.likeness import Likeness, likeness, picture_of, upload
+from ltg_core.workflows.looping import LoopSettings, loop, resume_loop
 from ltg_core.workflows.mapcolumns import map_colouring, map_table, nearest_real
 from ltg_core.workflows.mapping import map_points, map_samples, place_on_map
 from ltg_core.workflows.naming import find_slices
 from ltg_core.workflows.planning import Plan, class_index, plan_classes, plan_likeness, plan_sources
 from ltg_core.workflows.pool import retrieve, text_of
 from ltg_core.workflows.relabelling import NameRow, name_rows
-from ltg_core.workflows.retrain_rows import MixSettings
+from ltg_core.workflows.retrain_plan import plan_retrain
 from ltg_core.workflows.retrained import adopt, arm_of, best_of
-from ltg_core.workflows.retraining import resume_retrain, retrain
+from ltg_core.workflows.retraining import resumable, resume_retrain, retrain
 from ltg_core.workflows.scoring import features, outputs, score
 from ltg_core.workflows.setup import (
     active_classifier,
@@ -145,6 +147,7 @@ __all__ = [
     "HeadSettings",
     "ImageTrace",
     "Likeness",
+    "LoopSettings",
     "MapSettings",
     "MixSettings",
     "NameRow",
@@ -171,6 +174,7 @@ __all__ = [
     "bring_data",
     "bring_head",
     "cell_to_check",
+    "chances",
     "check_accepted",
     "check_cause",
     "check_classifier",
@@ -190,6 +194,7 @@ __all__ = [
     "explain_matrix",
     "export",
     "features",
+    "figure_words",
     "film_strips",
     "find_habits",
     "find_imagined",
@@ -209,6 +214,7 @@ __all__ = [
     "label_mapping",
     "last_import",
     "likeness",
+    "loop",
     "map_colouring",
     "map_labels",
     "map_points",
@@ -227,6 +233,7 @@ __all__ = [
     "plan_classes",
     "plan_export",
     "plan_likeness",
+    "plan_retrain",
     "plan_sources",
     "prompt_for",
     "prompt_for_cell",
@@ -238,7 +245,9 @@ __all__ = [
     "rename_slice",
     "report_path",
     "restore_slice",
+    "resumable",
     "resume_generate",
+    "resume_loop",
     "resume_retrain",
     "retrain",
     "retrieve",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from ltg_core.data.records import REAL, Filter, Run
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import DatasetError, InputError
 from ltg_core.evaluation.bootstrap import Difference, differences, regressions
-from ltg_core.evaluation.frame import OVERALL, PARTS, Answers, Array, Frame, answers, shots, thirds
+from ltg_core.evaluation.frame import Answers, Array, Frame, answers, shots, thirds
 from ltg_core.evaluation.posthoc import LEAST, adjusted, fit_tau, fit_temperature
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
@@ -55,12 +55,14 @@ class Arm(NamedTuple):
         answers: On the fixed images, one a seed.
         classifiers: Hashes.
         how: What was done to the logits, "" for nothing.
+        free: Arguments of ``without_training`` that make a classifier of it, None for what was trained.
     """
 
     name: str
     answers: list[Answers]
     classifiers: list[str]
     how: str = ""
+    free: dict[str, Any] | None = None
 
 
 def compare(
@@ -139,6 +141,7 @@ def compare(
                 {
                     "name": arm.name,
                     "how": arm.how,
+                    "free": arm.free,
                     "classifiers": arm.classifiers,
                     "differences": _records(found),
                 }
@@ -246,12 +249,12 @@ def _free(
     hashes = [c.hash for c in base]
     here = [asked.logits(c, asked.ids) for c in base]
 
-    def arm(name: str, changed: Sequence[Array], how: str) -> Arm:
-        return Arm(asked.called(name, "free"), [answers(z) for z in changed], hashes, how)
+    def arm(name: str, changed: Sequence[Array], how: str, method: str, tau: float | None = None) -> Arm:
+        free = {"method": method, "tau": tau}
+        return Arm(asked.called(name, "free"), [answers(z) for z in changed], hashes, how, free)
 
-    found = [
-        arm("logit adjustment, free", [adjusted(z, counts) for z in here], "z - log(share of the class)")
-    ]
+    plain = [adjusted(z, counts) for z in here]
+    found = [arm("logit adjustment, free", plain, "z - log(share of the class)", "logit-adjustment", 1.0)]
     held = asked.readable(base[0], held)
     held_labels = labels_of(asked.ws, held, base[0].num_classes)
     if len(held) < LEAST:
@@ -263,11 +266,10 @@ def _free(
     taus = [fit_tau(z, held_labels, counts) for z in there]
     scales = [fit_temperature(z, held_labels) for z in there]
     tuned = [adjusted(z, counts, tau) for z, tau in zip(here, taus, strict=True)]
-    found.append(
-        arm("logit adjustment, strength from val", tuned, f"z - {_mean(taus):.2f} log(share of the class)")
-    )
+    how = f"z - {_mean(taus):.2f} log(share of the class)"
+    found.append(arm("logit adjustment, strength from val", tuned, how, "logit-adjustment"))
     scaled = [z / scale for z, scale in zip(here, scales, strict=True)]
-    found.append(arm("temperature, free", scaled, f"z / {_mean(scales):.3f}"))
+    found.append(arm("temperature, free", scaled, f"z / {_mean(scales):.3f}", "temperature"))
     return found
 
 
@@ -327,9 +329,3 @@ def _records(found: Sequence[Difference]) -> list[dict[str, Any]]:
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
-
-
-def overall(arm: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of an arm's differences those of all images and of the parts of the classes, in the order of showing."""
-    by = {one["name"]: one for one in arm["differences"]}
-    return [by[name] for name in (*OVERALL, *PARTS) if name in by]

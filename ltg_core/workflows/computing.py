@@ -148,7 +148,7 @@ def _store(ws: Workspace, store: FeatureStore, buffer: list[tuple[list[str], Out
 
 def features_now(classifier: Classifier, images: Sequence[Image.Image]) -> torch.Tensor:
     """Features (N, D) of pictures that are no samples, on the CPU; nothing is kept."""
-    reader, asked = _fitted(classifier.preprocess), _for_fitted(classifier)
+    reader, asked = fitting(classifier.preprocess), for_fitted(classifier)
     fitted = [reader(to_tensor(image)[None])[0] for image in images]
     if not fitted:
         return asked.outputs(torch.empty(0)).features.float().cpu()

@@ -100,7 +100,13 @@ def without_training(
             save_classifier(made, ws.models_folder / made.hash / "classifier.safetensors", card)
         data: dict[str, Any] = {"real": len(fitting), "synthetic": 0, "auxiliary": 0, "validation": len(held)}
         data |= {"trained_on": where["fitted_on"], "stopped_by": where["held_out"]}
-        recording.result |= {"seeds": [record], "best": made.hash, "data": data, "notes": []}
+        recording.result |= {
+            "seeds": [record],
+            "best": made.hash,
+            "data": data,
+            "notes": [],
+            "from": classifier.name,
+        }
     return recording.run
 
 

@@ -19,47 +19,12 @@ from ltg_core.errors import DatasetError, InputError
 from ltg_core.export.guard import protected, sort_out
 from ltg_core.jobs import CancelToken, ProgressFn
 from ltg_core.models.classifier import Classifier
-from ltg_core.params import Params, param
 from ltg_core.training.losses import About
+from ltg_core.training.settings import MixSettings
 from ltg_core.workflows.heads import division
 
 _LEAST = 4
 _CHUNK = 2000
-
-
-@dataclasses.dataclass(frozen=True)
-class MixSettings(Params):
-    """Which synthetic images come to the real ones, and how much they count."""
-
-    synthetic: str = param(
-        "accepted",
-        "accepted: those that a person accepted; believed: those that passed every check and were not rejected; none",
-        choices=("accepted", "believed", "none"),
-    )
-    role: str = param(
-        "guided",
-        "guided: images of the blind spots; control: their unguided twins, for comparison; any: both",
-        choices=("guided", "control", "any"),
-    )
-    limit: int = param(0, "At most so many synthetic images, always the same ones; 0 for all", low=0)
-    synthetic_weight: float = param(0.5, "Weight of a synthetic image; a real one has 1", low=0.0, high=10.0)
-    weight_column: str = param(
-        "", "Metadata column with a number from 0 to 1 that multiplies that weight, such as judge or survival"
-    )
-    label_column: str = param(
-        "",
-        "Metadata column with the probability that a synthetic image's label is right; makes its label soft",
-    )
-    smoothing: float = param(
-        0.0, "Share of a synthetic image's label that is spread over all classes", low=0.0, high=0.5
-    )
-    column: str = param("", "Metadata column of conditions: groups are the pairs of class and value")
-    auxiliary: str = param(
-        "neighbours",
-        "neighbours: images of accepted auxiliary classes are learned from as well; random: those of the random "
-        "control instead; none",
-        choices=("neighbours", "random", "none"),
-    )
 
 
 @dataclasses.dataclass(frozen=True)

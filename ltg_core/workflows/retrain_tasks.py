@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from ltg_core.data.workspace import Workspace
 from ltg_core.jobs import CancelToken, Progress, ProgressFn
 from ltg_core.training.losses import LOSSES
 from ltg_core.training.samplers import SAMPLERS
-from ltg_core.training.settings import TrainSettings
-from ltg_core.workflows.retrain_rows import MixSettings
+from ltg_core.training.settings import MixSettings, TrainSettings
+from ltg_core.workflows.comparing import CompareSettings, compare
+from ltg_core.workflows.free import without_training
+from ltg_core.workflows.retrain_plan import plan_retrain
 from ltg_core.workflows.retrained import adopt, arm_of
 from ltg_core.workflows.retraining import plugin, resume_retrain, retrain
 from ltg_core.workflows.scoring import score
+
+
+def _device(name: str) -> str:
+    """ "auto" is the GPU where there is one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _retrain(
@@ -27,7 +38,7 @@ def _retrain(
     seeds: Sequence[int] = (0,),
     name: str = "",
     classifier: str = "",
-    device: str = "cpu",
+    device: str = "auto",
     on_progress: ProgressFn,
     cancel: CancelToken,
 ) -> Any:
@@ -42,7 +53,7 @@ def _retrain(
         runs=runs,
         seeds=seeds,
         name=name,
-        device=device,
+        device=_device(device),
         on_progress=on_progress,
         cancel=cancel,
     )
@@ -50,10 +61,69 @@ def _retrain(
 
 
 def _resume_retrain(
-    ws: Workspace, *, run: str, device: str = "cpu", on_progress: ProgressFn, cancel: CancelToken
+    ws: Workspace, *, run: str, device: str = "auto", on_progress: ProgressFn, cancel: CancelToken
 ) -> Any:
-    found = resume_retrain(ws, run, device=device, on_progress=on_progress, cancel=cancel)
+    found = resume_retrain(ws, run, device=_device(device), on_progress=on_progress, cancel=cancel)
     return {"run": found.id, "best": found.result["best"]}
+
+
+def _plan_retrain(
+    ws: Workspace,
+    *,
+    train: Mapping[str, Any] | None = None,
+    loss: Mapping[str, Any] | None = None,
+    sampler: Mapping[str, Any] | None = None,
+    mix: Mapping[str, Any] | None = None,
+    runs: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+    name: str = "",
+    classifier: str = "",
+    on_progress: ProgressFn,
+    cancel: CancelToken,
+) -> Any:
+    """What ``retrain`` with these arguments would learn from; ``name`` changes nothing."""
+    return plan_retrain(
+        ws,
+        arm_of(ws, classifier or "active")[0],
+        TrainSettings.from_dict(dict(train or {})),
+        loss=plugin(LOSSES, loss) if loss else None,
+        sampler=plugin(SAMPLERS, sampler) if sampler else None,
+        mix=MixSettings.from_dict(dict(mix or {})),
+        runs=runs,
+        seeds=len(seeds),
+        on_progress=on_progress,
+        cancel=cancel,
+    )
+
+
+def _without_training(
+    ws: Workspace,
+    *,
+    method: str,
+    tau: float | None = None,
+    classifier: str = "",
+    on_progress: ProgressFn,
+    cancel: CancelToken,
+) -> Any:
+    found = arm_of(ws, classifier or "active")[0]
+    run = without_training(ws, found, method, tau=tau, on_progress=on_progress, cancel=cancel)
+    return {"run": run.id, "best": run.result["best"]}
+
+
+def _compare(
+    ws: Workspace,
+    *,
+    arms: Sequence[str],
+    base: str = "",
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    on_progress: ProgressFn,
+    cancel: CancelToken,
+) -> Any:
+    """The page reads the figures from the run."""
+    chosen = CompareSettings.from_dict(dict(settings or {}))
+    run = compare(ws, base, arms, chosen, device=_device(device), on_progress=on_progress, cancel=cancel)
+    return {"run": run.id}
 
 
 def _adopt(ws: Workspace, *, ref: str, on_progress: ProgressFn, cancel: CancelToken) -> Any:
@@ -66,6 +136,9 @@ def _adopt(ws: Workspace, *, ref: str, on_progress: ProgressFn, cancel: CancelTo
 
 RETRAIN_TASKS: dict[str, Callable[..., Any]] = {
     "retrain": _retrain,
+    "plan_retrain": _plan_retrain,
+    "without_training": _without_training,
+    "compare": _compare,
     "resume_retrain": _resume_retrain,
     "adopt": _adopt,
 }

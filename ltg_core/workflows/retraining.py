@@ -22,12 +22,12 @@ from ltg_core.training.losses import LOSSES, Loss
 from ltg_core.training.losses.cross_entropy import CrossEntropy
 from ltg_core.training.samplers import SAMPLERS, Sampler
 from ltg_core.training.samplers.instance import InstanceSampler
-from ltg_core.training.settings import TrainSettings
+from ltg_core.training.settings import MixSettings, TrainSettings
 from ltg_core.training.student import Teacher
 from ltg_core.training.watching import better, watched
 from ltg_core.workflows.recording import Recording, recorded
 from ltg_core.workflows.retrain_inputs import Pictures, features_of
-from ltg_core.workflows.retrain_rows import MixSettings, Rows, choose
+from ltg_core.workflows.retrain_rows import Rows, choose
 from ltg_core.workflows.retrained import KIND
 from ltg_core.workflows.setup import stored_classifier
 
@@ -76,7 +76,7 @@ def retrain(
     Returns:
         The run. Its result has ``seeds`` (``seed``, ``classifier``: its hash, ``epochs``, ``best_epoch``,
         ``stopped_early``, ``validation``, ``before``, ``seconds``), ``best`` (the hash with the best validation
-        figure), ``data`` (counts) and ``notes``.
+        figure), ``from`` (name of the classifier that it started from), ``data`` (counts) and ``notes``.
 
     Raises:
         DatasetError: Too little labelled real data.
@@ -164,7 +164,9 @@ class _Retraining:
         data, rows = self._data()
         result = self.recording.result
         result |= {"data": rows.summary(self.classifier.num_classes), "fingerprint": rows.fingerprint}
-        result["notes"] = self._notes(rows)
+        result["from"] = self.classifier.name
+        mix = MixSettings.from_dict(self.recording.run.settings["mix"])
+        result["notes"] = notes_on(rows, self.settings, mix, self.loss.NAME, self.sampler.NAME)
         done: list[dict[str, Any]] = result.setdefault("seeds", [])
         for number, seed in enumerate(self.seeds):
             if seed not in [one["seed"] for one in done]:
@@ -264,30 +266,6 @@ class _Retraining:
         base = self.name or f"{self.classifier.name}, {self.loss.NAME}, {self.settings.scope}"
         return base if len(self.seeds) == 1 else f"{base}, seed {seed}"
 
-    def _notes(self, rows: Rows) -> list[str]:
-        """What somebody should know who reads the figures."""
-        notes = []
-        if len(rows.held) < _SMALL_VALIDATION:
-            notes.append(
-                f"only {len(rows.held)} real validation images say when to stop; the choice of the epoch is noisy"
-            )
-        if rows.where.get("stopped_by", "val") != "val":
-            notes.append(
-                "there is no split 'val': a part of the training images was held out to say when to stop"
-            )
-        if self.loss.NAME in _PRIOR and self.sampler.NAME != "instance":
-            notes.append(
-                f"{self.loss.NAME} corrects for the class frequencies and the sampler {self.sampler.NAME} changes "
-                "them: rare classes are favoured twice"
-            )
-        limit = int(self.recording.run.settings["mix"]["limit"])
-        made = rows.kinds.count("synthetic")
-        if made < limit:
-            notes.append(f"{limit} synthetic images were asked for, {made} are there")
-        if self.settings.scope == "head" and self.settings.augments:
-            notes.append("shift, flip and exposure are not applied: features are computed once")
-        return notes
-
     def _card(self, record: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
         """Provenance, on the card of the new classifier."""
         given = self.recording.run.settings
@@ -303,6 +281,35 @@ class _Retraining:
             "settings": {key: given[key] for key in ("train", "loss", "sampler", "mix", "runs")},
             "metrics": {"validation": record["validation"], "before": record["before"]},
         }
+
+
+def notes_on(rows: Rows, settings: TrainSettings, mix: MixSettings, loss: str, sampler: str) -> list[str]:
+    """What somebody should know who reads the figures of such a training."""
+    notes = []
+    if len(rows.held) < _SMALL_VALIDATION:
+        notes.append(
+            f"only {len(rows.held)} real validation images say when to stop; the choice of the epoch is noisy"
+        )
+    if rows.where.get("stopped_by", "val") != "val":
+        notes.append(
+            "there is no split 'val': a part of the training images was held out to say when to stop"
+        )
+    if loss in _PRIOR and sampler != "instance":
+        notes.append(
+            f"{loss} corrects for the class frequencies and the sampler {sampler} changes them: rare classes are "
+            "favoured twice"
+        )
+    made = rows.kinds.count("synthetic")
+    if made < mix.limit:
+        notes.append(f"{mix.limit} synthetic images were asked for, {made} are there")
+    if settings.scope == "head" and settings.augments:
+        notes.append("shift, flip and exposure are not applied: features are computed once")
+    return notes
+
+
+def resumable(ws: Workspace, run: str) -> bool:
+    """Whether a retraining that was stopped has chosen its images, so that it can go on to the same weights."""
+    return (ws.run_folder(run) / _ROWS).is_file()
 
 
 def _at(trained: Trained) -> dict[str, float]:

@@ -329,11 +329,13 @@ def _tell(
     weakness: str = "",
     redact: bool = False,
     show_map: bool = True,
+    show_change: bool = True,
     attribution: bool = True,
     on_progress: ProgressFn,
     cancel: CancelToken,
 ) -> Any:
-    draft = Draft(title, weakness, redact=redact, show_map=show_map, attribution=attribution)
+    shown = {"show_map": show_map, "show_change": show_change, "attribution": attribution}
+    draft = Draft(title, weakness, redact=redact, **shown)
     return {"run": tell(ws, draft, on_progress=on_progress, cancel=cancel).id}
 
 

@@ -21,6 +21,7 @@ from ltg_core.workflows.finding import Finding, State, glance, held_out_split, s
 from ltg_core.workflows.mapping import map_points
 from ltg_core.workflows.recording import recorded
 from ltg_core.workflows.setup import active_classifier, reference
+from ltg_core.workflows.telling_change import before_after, comparison_record
 from ltg_core.workflows.wording import Draft, actions, measures, often, suggested, what
 
 _AUTOMATIC = 3
@@ -45,7 +46,7 @@ def tell(
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> Run:
-    """Write one self-contained HTML file: the weakness, numbers with intervals, the pinned cases, how it was made.
+    """Write one self-contained HTML file: the weakness, numbers with intervals, before and after, the pinned cases.
 
     Without pins, the errors behind the most surprising finding are the cases.
 
@@ -133,6 +134,7 @@ class _Telling:
             ),
             scatter=_scatter(self.ws, self.ids) if self.draft.show_map else None,
             method=tuple(self._method()),
+            change=before_after(self.ws, self.classifier, hide) if self.draft.show_change else None,
         )
 
     def _about(self) -> str:
@@ -165,6 +167,9 @@ class _Telling:
             span = f"seeds {min(seeds)} to {max(seeds)}" if seeds else "seeds with each image"
             hashes = ", ".join(f"{key} {value}" for key, value in run.hashes.items() if value)
             yield f"Generation {run.id}", f"{_day(run.started)}; {span}; {hashes}"
+        compared = comparison_record(ws, classifier) if self.draft.show_change else None
+        if compared is not None:
+            yield compared
         yield "Versions", ", ".join(f"{key} {value}" for key, value in self.run.versions.items() if value)
         yield "This report", f"run {self.run.id}, {_day(self.run.started)}"
 

@@ -26,6 +26,7 @@ class Draft:
         weakness: "" for the suggestion.
         redact: Leave out file names and paths.
         show_map: Show where the cases lie among all samples, where a map was made.
+        show_change: Show before and after, where this classifier was compared.
         attribution: Show what each answer rests on (Grad-CAM; computed where it is not stored yet).
     """
 
@@ -33,6 +34,7 @@ class Draft:
     weakness: str = ""
     redact: bool = False
     show_map: bool = True
+    show_change: bool = True
     attribution: bool = True
 
     def __post_init__(self) -> None:

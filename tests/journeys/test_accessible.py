@@ -44,6 +44,10 @@ TABS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
         ),
     ),
     "Extend": ("#extend-list .extend-class", (("#extend-where label >> text=Generator", "#extend-number"),)),
+    "Retrain": (
+        "#retrain-plan .figure",
+        (("#retrain-top button.mode >> text=Compare", "#compare-start"),),
+    ),
     "Tell": ("#tell-make", ()),
     "Setup": (
         "#setup-steps .step",

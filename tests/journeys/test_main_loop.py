@@ -81,6 +81,7 @@ def test_every_tab_fits_the_window(visit: Visit, width: int, scheme: Any) -> Non
         "Explain",
         "Map",
         "Curate & Export",
+        "Retrain",
         "Tell",
         "Setup",
     ):

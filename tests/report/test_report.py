@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltg_core.report import Case, Measure, Picture, Redactor, Report, Scatter, data_url, render
+from ltg_core.report import Case, Change, Measure, Picture, Redactor, Report, Scatter, Step, data_url, render
 
 BAD = '<img src=x onerror="alert(1)"></style><script>alert(2)</script>${alert(3)}\u202egnp.exe\u2066" onload=a(4) \'x'
 
@@ -44,6 +44,16 @@ def report(text: str = "stop", note: str = "") -> Report:
             ((0.0, 0.0, "right"), (1.0, 2.0, "wrong"), (3.0, 1.0, "made")), ((1, 1.0, 2.0),), text
         ),
         method=((text, text),),
+        change=Change(
+            text,
+            (
+                Step(f"lost {text}", 0.9, 0.7, -0.3, -0.1, 40, True, True),
+                Step("few", 0.5, 0.4, None, None, 3, True, False),
+            ),
+            2,
+            (Step("all in all", 0.8, 0.9, 0.05, 0.15, None, False, True),),
+            text,
+        ),
     )
 
 
@@ -112,10 +122,30 @@ def test_the_numbers_are_those_that_were_given() -> None:
     assert "Second paragraph" in words
 
 
+def test_what_became_worse_stands_before_everything_else_that_changed() -> None:
+    text = render(report())
+    words = " ".join(" ".join(read(text).words).replace("\u00a0", " ").split())
+    assert "90.0 % 70.0 % −20.0 −30.0 to −10.0, 40 images" in words and "and 2 more" in words
+    assert "+10.0 +5.0 to +15.0" in words and "too few images for an interval, 3 images" in words
+    assert words.index("What became worse") < words.index("lost") < words.index("All in all")
+    better = dataclasses.replace(report().change, worse=(), more=0)
+    assert "Nothing became worse" in render(dataclasses.replace(report(), change=better))
+    assert "Before and after" not in render(dataclasses.replace(report(), change=None))
+
+
 def test_an_endless_text_is_cut_and_an_empty_report_is_a_page() -> None:
     assert len(render(report("x" * 100_000))) < 200_000
     bare = dataclasses.replace(
-        report(), measures=(), cases=(), scatter=None, actions=(), what="", often="", sure="", weakness=""
+        report(),
+        measures=(),
+        cases=(),
+        scatter=None,
+        actions=(),
+        what="",
+        often="",
+        sure="",
+        weakness="",
+        change=None,
     )
     assert read(render(bare)).tags.count("section") == 1, "only how it was made"
 

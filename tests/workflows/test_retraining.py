@@ -17,8 +17,9 @@ from ltg_core.jobs import CancelToken, Progress
 from ltg_core.models.loaders import load_classifier
 from ltg_core.training.losses import LOSSES
 from ltg_core.training.samplers import SAMPLERS
+from ltg_core.training.settings import MixSettings
 from ltg_core.workflows.retrain_inputs import Pictures
-from ltg_core.workflows.retrain_rows import MixSettings, choose
+from ltg_core.workflows.retrain_rows import choose
 
 HEAD = workflows.TrainSettings(epochs=4, batch_size=12, patience=0, lr=0.01)
 WHOLE = dataclasses.replace(HEAD, scope="whole", epochs=2, shift=1, lr=0.002)

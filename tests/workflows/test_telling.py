@@ -122,6 +122,32 @@ def test_the_map_shows_where_the_cases_lie(fitted: Workspace, classifier) -> Non
     assert 'class="mark"' not in told(fitted, workflows.Draft(show_map=False))
 
 
+def test_a_comparison_of_this_classifier_is_told_before_and_after(
+    fitted: Workspace, classifier, tmp_path: Path
+) -> None:
+    settings = workflows.TrainSettings(epochs=1, batch_size=12, patience=0, fresh_head=True)
+    run = workflows.retrain(fitted, classifier, settings, seeds=(0, 1), name="net.safetensors again")
+    draft = workflows.Draft(attribution=False)
+    assert "Before and after" not in told(fitted, draft), "nothing was compared"
+    workflows.compare(fitted, "", [run.id], workflows.CompareSettings(rounds=100))
+    text = words(told(fitted, draft)).replace("\xa0", " ")
+    assert "Before is this classifier, after would be “net.safetensors again (2 seeds)”" in text
+    assert "18 real images of the split “test”" in text and "What became worse" in text
+    assert text.index("What became worse") < text.index("All in all") < text.rindex("Balanced accuracy")
+    assert "by chance" in text and "100 resamples" in text
+    hidden = words(told(fitted, workflows.Draft(attribution=False, redact=True)))
+    assert "net.safetensors" not in hidden and "another version" in hidden
+    workflows.score(fitted, workflows.adopt(fitted, run.id))
+    assert f"Before is “{classifier.name}”, after is this classifier as it was retrained" in words(
+        told(fitted, draft)
+    )
+    out = tmp_path / "r.html"
+    command = ["tell", "--workspace", str(fitted.path), "--out", str(out), "--no-attribution", "--no-map"]
+    assert main([*command, "--quiet"]) == 0 and "Before and after" in out.read_text(encoding="utf-8")
+    assert main([*command, "--quiet", "--no-change"]) == 0
+    assert "Before and after" not in out.read_text(encoding="utf-8")
+
+
 def test_what_a_report_needs_is_said(empty_workspace: Workspace, tiny_world, tiny_classifier_file) -> None:
     with pytest.raises(InputError, match="no classifier yet"):
         workflows.tell(empty_workspace)

@@ -1,0 +1,326 @@
+"""The loop without a person in it: discover, generate, accept, retrain, re-measure; until it is of no more use."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ltg_core.curation import verdicts
+from ltg_core.data.database import explained
+from ltg_core.data.records import Filter, Run
+from ltg_core.data.workspace import Workspace
+from ltg_core.errors import DatasetError, InputError
+from ltg_core.guidance.settings import PRESETS
+from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
+from ltg_core.models.classifier import Classifier
+from ltg_core.params import Params, param
+from ltg_core.training.losses.balanced_softmax import BalancedSoftmax
+from ltg_core.training.losses.base import Loss
+from ltg_core.training.settings import MixSettings, TrainSettings
+from ltg_core.workflows.comparing import CompareSettings, compare
+from ltg_core.workflows.computing import compute_outputs
+from ltg_core.workflows.generating import resume_generate
+from ltg_core.workflows.heads import division, fit_head
+from ltg_core.workflows.imagining import Order, imagine
+from ltg_core.workflows.recording import Recording, recorded
+from ltg_core.workflows.retrained import best_of
+from ltg_core.workflows.retraining import resumable, resume_retrain, retrain
+from ltg_core.workflows.scoring import labels_of
+from ltg_core.workflows.setup import reference, stored_classifier
+from ltg_core.workflows.store import FeatureStore
+
+KIND = "loop"
+_STATE = "loop.json"
+_PULL = 10.0  # images' worth by which a class's error rate is pulled toward the overall one
+_MEASURE = "balanced_accuracy"
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopSettings(Params):
+    """How often, how much, and when it ends."""
+
+    rounds: int = param(5, "Rounds at most", low=1, high=100)
+    number: int = param(24, "Guided images a round", low=1, high=10_000)
+    preset: str = param(
+        "hard but believable",
+        "What images are looked for",
+        choices=("explore", "hard but believable", "search only", "gradient only", "unguided"),
+    )
+    patience: int = param(
+        2, "Rounds without an improvement beyond the interval after which it ends", low=1, high=100
+    )
+    seeds: int = param(3, "Trainings a round", low=1, high=20)
+    seed: int = param(0, "Of the first image and the first training", low=0)
+    resamples: int = param(2000, "Resamples of each interval", low=100, high=100_000)
+
+
+def loop(
+    ws: Workspace,
+    classifier: Classifier,
+    settings: LoopSettings | None = None,
+    train: TrainSettings | None = None,
+    *,
+    loss: Loss | None = None,
+    mix: MixSettings | None = None,
+    guidance: dict[str, Any] | None = None,
+    device: str = "cpu",
+    on_progress: ProgressFn = no_progress,
+    cancel: CancelToken | None = None,
+) -> Run:
+    """Repair a classifier in rounds, each aimed at what the best classifier so far does not know.
+
+    A round asks for images by class, more where validation errors are more frequent; makes them against the best
+    classifier so far and its own head; accepts what is believed; trains copies of the first classifier on all that was
+    accepted so far, also by people; and compares them with the best so far on the real validation images. It ends when
+    balanced accuracy there has not improved by more than its interval for ``patience`` rounds. The test split is looked
+    at once, at the end, to compare the result with the first classifier. The classifier in use stays as it is.
+
+    Args:
+        ws: The workspace, with a generator.
+        classifier: The first one.
+        settings: None for the defaults.
+        train: Of each retraining; None for the last layer only.
+        loss: None for balanced softmax.
+        mix: Which synthetic images; None for those that were accepted.
+        guidance: Settings that differ from the preset's.
+        device: "cpu" or "cuda".
+        on_progress: Told often.
+        cancel: Checked at every step; ``resume_loop`` goes on from there.
+
+    Returns:
+        The run; its result has ``rounds`` (``wanted``, ``generations``, ``accepted``, ``retrain``, ``compare``,
+        ``change``, ``improved``), ``ended`` (why), ``best`` (a retrain run, "" where nothing improved) and ``compare``
+        (the last comparison, on the test split).
+
+    Raises:
+        DatasetError: No labelled real validation images.
+        InputError: There is no generator.
+    """
+    settings, train = settings or LoopSettings(), train or TrainSettings()
+    if ws.get_state("generator") is None:
+        raise InputError("the loop makes images: choose a generator first (use --generator)")
+    plain = {**PRESETS[settings.preset].to_dict(), **(guidance or {})}
+    record = {
+        "classifier": classifier.hash,
+        "loop": settings.to_dict(),
+        "train": train.to_dict(),
+        "loss": _named(loss or BalancedSoftmax()),
+        "mix": (mix or MixSettings()).to_dict(),
+        "guidance": plain,
+    }
+    hashes = {"classifier": classifier.hash}
+    with recorded(ws, KIND, record, seed=settings.seed, hashes=hashes) as recording:
+        _Looping(ws, recording, device, on_progress, cancel or CancelToken()).do()
+    return recording.run
+
+
+def resume_loop(
+    ws: Workspace,
+    run_id: str,
+    *,
+    device: str = "cpu",
+    on_progress: ProgressFn = no_progress,
+    cancel: CancelToken | None = None,
+) -> Run:
+    """Go on with a loop that was stopped, in the step in which it was stopped.
+
+    Raises:
+        InputError: It is done, or is no loop.
+    """
+    run = ws.run(run_id)
+    if run.kind != KIND:
+        raise InputError(f"{run_id} is a run of {run.kind}, not of {KIND}")
+    with recorded(ws, KIND, {}, resume=run_id) as recording:
+        _Looping(ws, recording, device, on_progress, cancel or CancelToken()).do()
+    return recording.run
+
+
+def _named(loss: Loss) -> dict[str, Any]:
+    return {"name": loss.NAME, **loss.to_dict()}
+
+
+class _Looping:
+    """The rounds of one loop. What is done is written down after every step, so that a kill loses one step at most."""
+
+    def __init__(
+        self, ws: Workspace, recording: Recording, device: str, on_progress: ProgressFn, cancel: CancelToken
+    ) -> None:
+        from ltg_core.training.losses import LOSSES
+        from ltg_core.workflows.retraining import plugin
+
+        given = recording.run.settings
+        self.ws, self.recording, self.device = ws, recording, device
+        self.settings = LoopSettings.from_dict(given["loop"])
+        self.train = TrainSettings.from_dict(given["train"])
+        self.mix = MixSettings.from_dict(given["mix"])
+        self.loss: Loss = plugin(LOSSES, given["loss"])
+        self.guidance: dict[str, Any] = given["guidance"]
+        self.first = stored_classifier(ws, given["classifier"])
+        self.cancel, self._tell = cancel, on_progress
+        self._file = ws.run_folder(recording.run.id) / _STATE
+        empty: dict[str, Any] = {"rounds": [], "best": "", "pending": ""}
+        self.state: dict[str, Any] = json.loads(self._file.read_text()) if self._file.exists() else empty
+        self.told: dict[str, Any] = {"on_progress": self._said, "cancel": cancel}
+
+    def do(self) -> None:
+        """Rounds until one of the rules ends them, then the test split, once."""
+        rounds, settings = self.state["rounds"], self.settings
+        ended = self._ended()
+        while not ended:
+            if not rounds or rounds[-1].get("improved") is not None:
+                rounds.append({"generations": []})
+            self._round(rounds[-1], len(rounds) - 1)
+            ended = self._ended()
+        if self.state["best"] and "compare" not in self.state:
+            asked = CompareSettings(rounds=settings.resamples, seed=settings.seed)
+            run = compare(
+                self.ws, self.first.hash, [self.state["best"]], asked, device=self.device, **self.told
+            )
+            self._keep(compare=run.id)
+        self.recording.result |= {**self.state, "ended": ended}
+        self.recording.result.pop("pending")
+
+    def _ended(self) -> str:
+        """Why it ends now, "" where it goes on."""
+        done = [one["improved"] for one in self.state["rounds"] if one.get("improved") is not None]
+        last = done[-self.settings.patience :]
+        if len(last) == self.settings.patience and not any(last):
+            return f"no improvement beyond the interval in {len(last)} round{'s' if len(last) != 1 else ''}"
+        return f"{len(done)} rounds are done" if len(done) >= self.settings.rounds else ""
+
+    def _round(self, one: dict[str, Any], number: int) -> None:
+        """One round, from the step that is not done."""
+        best = best_of(self.ws, self.state["best"]) if self.state["best"] else self.first
+        if "accepted" not in one:
+            self._make(one, number, best)
+            one["accepted"] = self._accept(one["generations"])
+            self._keep()
+        if "retrain" not in one:
+            seeds = [
+                self.settings.seed + number * self.settings.seeds + k for k in range(self.settings.seeds)
+            ]
+            one["retrain"] = self._step("retrain", lambda: self._retrained(seeds), self._go_on_training).id
+            self._keep()
+        asked = CompareSettings(split=self._split(), rounds=self.settings.resamples, seed=0, free=False)
+        base = self.state["best"] or self.first.hash
+        run = compare(self.ws, base, [one["retrain"]], asked, device=self.device, **self.told)
+        change = next(d for d in run.result["arms"][0]["differences"] if d["name"] == _MEASURE)
+        improved = change["low"] is not None and change["low"] > 0
+        one |= {"compare": run.id, "change": change, "improved": improved}
+        self._keep(best=one["retrain"] if improved else self.state["best"])
+
+    def _make(self, one: dict[str, Any], number: int, best: Classifier) -> None:
+        """The images of a round, class by class; those that are there are left alone."""
+        if reference(self.ws, best) is None:
+            fit_head(self.ws, best, **self.told)
+        if "wanted" not in one:
+            one["wanted"] = _wanted(self.ws, best, self.settings.number, self.told)
+            self._keep()
+        labels = [(k, count) for k, count in enumerate(one["wanted"]) if count]
+        seed = self.settings.seed + number * self.settings.number
+        for place, (label, count) in enumerate(labels):
+            start, seed = seed, seed + count
+            if place < len(one["generations"]):
+                continue
+            order = Order(
+                count, start, self.first.labels[label], guidance=self.guidance, preset=self.settings.preset
+            )
+
+            def begin(order: Order = order) -> Run:
+                return imagine(self.ws, order.to_dict(), classifier=best, device=self.device, **self.told)
+
+            def go_on(run: str) -> Run:
+                return resume_generate(self.ws, run, device=self.device, **self.told)
+
+            one["generations"].append(self._step("generate", begin, go_on).id)
+            self._keep()
+
+    def _accept(self, runs: Sequence[str]) -> int:
+        """Accept the believed images that nobody has decided on."""
+        ids = [
+            id
+            for run in runs
+            for id in self.ws.query(Filter(origin=run, believed=True, meta={"role": "guided"}))
+        ]
+        open_still = [s.id for s in self.ws.samples(ids) if s.verdict == "undecided"]
+        if open_still:
+            verdicts.set_verdict(self.ws, open_still, "accepted", author=KIND)
+        return sum(s.verdict == "accepted" for s in self.ws.samples(ids))
+
+    def _retrained(self, seeds: Sequence[int]) -> Run:
+        more: dict[str, Any] = {"loss": self.loss, "mix": self.mix, "seeds": seeds, "device": self.device}
+        return retrain(self.ws, self.first, self.train, name=f"{self.first.name}, loop", **more, **self.told)
+
+    def _go_on_training(self, run: str) -> Run | None:
+        if not resumable(self.ws, run):
+            return None
+        return resume_retrain(self.ws, run, device=self.device, **self.told)
+
+    def _step(self, kind: str, begin: Callable[[], Run], go_on: Callable[[str], Run | None]) -> Run:
+        """A run of its own: the one that was pending goes on, else a new one begins and is remembered at once."""
+        pending = self.state["pending"]
+        found: Run | None = None
+        if pending:
+            run = self.ws.run(pending)
+            found = run if run.state == "done" else go_on(pending)
+        if found is None:
+            before = self.ws.on_run
+
+            def began(run: Run) -> None:
+                if run.kind == kind:
+                    self._keep(pending=run.id)
+                if before is not None:
+                    before(run)
+
+            self.ws.on_run = began
+            try:
+                found = begin()
+            finally:
+                self.ws.on_run = before
+        self.state["pending"] = ""
+        return found
+
+    def _split(self) -> str:
+        """Where it is measured whether a round helped; the test split is never asked."""
+        split = division(self.ws, self.first)[2]["held_out"]
+        if split != "val":
+            raise DatasetError(
+                "the loop measures on labelled real images of a split 'val', which are not trained on; there are none. "
+                "Import one, or hold one out (--holdout .1,.2)"
+            )
+        return split
+
+    def _keep(self, **changed: Any) -> None:
+        self.state |= changed
+        with explained(self.ws.path):
+            self.ws.blobs.write(self._file, json.dumps(self.state).encode())
+
+    def _said(self, progress: Progress) -> None:
+        number = len(self.state["rounds"])
+        self._tell(dataclasses.replace(progress, message=f"round {number}: {progress.message}"))
+
+
+def _wanted(ws: Workspace, classifier: Classifier, number: int, told: dict[str, Any]) -> list[int]:
+    """Images by class: in proportion to the error rates on validation, each pulled toward the overall one."""
+    held = division(ws, classifier)[1]
+    if not held:
+        raise DatasetError("the loop needs labelled real validation images; import a split 'val'")
+    compute_outputs(ws, classifier, held, **told)
+    store = FeatureStore(ws, classifier)
+    absent = set(store.missing(held))
+    held = [id for id in held if id not in absent]
+    labels = labels_of(ws, held, classifier.num_classes)
+    wrong = store.outputs(held).logits.numpy().argmax(axis=1) != labels
+    n = np.bincount(labels, minlength=classifier.num_classes)
+    errors = np.bincount(labels, weights=wrong, minlength=classifier.num_classes)
+    rate = (errors + _PULL * max(float(wrong.mean()), 1e-3)) / (n + _PULL)
+    exact = number * rate / rate.sum()
+    counts = [math.floor(value) for value in exact]
+    for place in np.argsort(-(exact - np.floor(exact)), kind="stable")[: number - sum(counts)]:
+        counts[int(place)] += 1
+    return counts
