@@ -215,7 +215,8 @@ def planned(ctx: AppContext, given: Mapping[str, Any]) -> dict[str, Any]:
     key = ("retrain plan", json.dumps(order, sort_keys=True), workflows.stamp(ctx.workspace))
 
     def made() -> dict[str, Any]:
-        found: dict[str, Any] = ctx.lanes.run("data", Spec("plan_retrain", order), no_progress, CancelToken())
+        spec, here = Spec("plan_retrain", order), ctx.settings.workspace
+        found: dict[str, Any] = ctx.lanes.run("data", here, spec, no_progress, CancelToken())
         return found
 
     found: dict[str, Any] = ctx.cached(key, made)
