@@ -20,7 +20,9 @@ async def large(scope: Any, receive: Any, send: Any) -> None:
     """One answer that is handed over at once, whether it is read or not."""
     if scope["type"] != "http":
         return
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LARGE)]})
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LARGE)]}
+    )
     await send({"type": "http.response.body", "body": b"0" * LARGE})
 
 
