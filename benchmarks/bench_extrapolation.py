@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -197,6 +198,11 @@ def prepare(x: torch.Tensor) -> torch.Tensor:
     return ((x - _MEAN[:, None, None]) / _STD[:, None, None]).contiguous(memory_format=torch.channels_last)
 
 
+def slug(arm: Arm) -> str:
+    """A name for its files, another one for each arm."""
+    return re.sub(r"[^a-z0-9_]+", "-", arm.name.replace("+", "with").replace(".", "_"))
+
+
 def one(
     world: World,
     arm: Arm,
@@ -218,8 +224,7 @@ def one(
         wait: Called at every report.
     """
     given = {"settings": settings.to_dict(), "shape": list(shape), "loss": arm.loss.to_dict()}
-    file = work / f"{arm.name.replace(' ', '-').replace('+', 'with').replace(',', '')}-{seed}"
-    done = file.with_suffix(".json")
+    done, checkpoint = (work / f"{slug(arm)}-{seed}.{kind}" for kind in ("json", "ckpt"))
     if done.exists():
         found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         if found["given"] == given:
@@ -243,7 +248,7 @@ def one(
         InstanceSampler(),
         settings,
         seed=seed,
-        checkpoint=file.with_suffix(".ckpt"),
+        checkpoint=checkpoint,
     ).run(what=f"seed {seed}", on_progress=report, cancel=CancelToken())
     student.load_state_dict(trained.state)
     said = answers(logits_of(student, world.test.pixels)[:, : len(world.targets)].numpy())
@@ -257,7 +262,7 @@ def one(
         "seconds": round(time.process_time() - began),
     }
     done.write_text(json.dumps(found), encoding="utf-8")
-    file.with_suffix(".ckpt").unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
     return found
 
 

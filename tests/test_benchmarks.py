@@ -77,12 +77,16 @@ def test_the_arms_of_category_extrapolation_have_equal_auxiliaries_and_finished_
     assert far.about.parents.reshape(-1).tolist() == [-1] * 5
     assert near.about.counts.tolist() == [25, 21, 5, 4, 4]
     settings = bench.TrainSettings(scope="scratch", epochs=1, batch_size=30, lr=0.01, patience=0)
-    arms = (bench.ARMS[1], bench.ARMS[5])
+    arms = (bench.ARMS[1], bench.ARMS[4], bench.ARMS[5])
     waited: list[int] = []
     found = {
         arm.name: [bench.one(world, arm, 0, settings, tmp_path, (8, 2), lambda: waited.append(1))]
         for arm in arms
     }
+    assert len({bench.slug(arm) for arm in bench.ARMS}) == len(bench.ARMS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        f"{bench.slug(arm)}-0.json" for arm in arms
+    )
     assert waited and all(set(runs[0]["pred"]) <= {0, 1, 2} for runs in found.values())
     first = bench.one(world, arms[0], 0, settings, tmp_path, (8, 2), lambda: pytest.fail("it is done"))
     assert first == found[arms[0].name][0]
