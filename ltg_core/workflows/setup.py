@@ -185,7 +185,10 @@ def stored_classifier(
             made.labels = named
         return made
 
-    return _CLASSIFIERS.get((model_hash, named, device, factories), _stamp(path), load)
+    # Two workspaces may know the same weights by other names: only where the card is the same, one copy serves both.
+    card = path.with_suffix(".json")
+    said = card.read_text(encoding="utf-8") if card.is_file() else ""
+    return _CLASSIFIERS.get((model_hash, said, named, device, factories), _stamp(path), load)
 
 
 def use_generator(

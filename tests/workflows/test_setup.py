@@ -42,6 +42,21 @@ def test_the_classifier_is_kept_in_the_workspace_as_safetensors_with_a_card(fitt
     assert load_file(folder / "classifier.safetensors").keys() == classifier.net.state_dict().keys()
 
 
+def test_one_copy_serves_two_workspaces_only_where_both_call_it_the_same(
+    fitted: Workspace, classifier, tmp_path: Path
+):
+    shutil.copytree(fitted.path, tmp_path / "same")
+    shutil.copytree(fitted.path, tmp_path / "other")
+    card = tmp_path / "other" / "models" / classifier.hash / "classifier.json"
+    card.write_text(card.read_text().replace(classifier.name, "a name of somebody else"))
+    here, same, other = (
+        workflows.active_classifier(Workspace(place))
+        for place in (fitted.path, tmp_path / "same", tmp_path / "other")
+    )
+    assert same is here and here.name == classifier.name
+    assert other is not here and other.name == "a name of somebody else" and other.hash == here.hash
+
+
 def test_a_classifier_whose_file_has_vanished_is_named(fitted: Workspace, classifier):
     shutil.rmtree(fitted.path / "models" / classifier.hash)
     with pytest.raises(InputError, match=r"vanished.*choose the classifier again"):
