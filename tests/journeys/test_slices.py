@@ -11,6 +11,7 @@ from conftest import Visit
 from PIL import Image
 from playwright.sync_api import expect
 from test_browse import count, facet, opened, state
+from test_main_loop import SLOW
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -165,3 +166,22 @@ def test_a_number_of_the_metadata_is_filtered_by_its_range(visit: Visit) -> None
     expect(page.locator("#browse-count .condition", has_text="Brightness")).to_contain_text(" to ")
     assert count(page) == promised[3] and ".." in state(page)["meta.brightness"]
     expect(facet(page, "Test")).to_be_visible()
+
+
+def test_findings_are_named_in_words_and_their_cause_is_tested(visit: Visit) -> None:
+    page = opened(visit, "?split=test")
+    page.locator("#browse-count .mode", has_text="Slices").click()
+    page.get_by_role("button", name="Name in words").click()
+    found = page.locator("#browse-summary .slices-search ~ .slice", has=page.get_by_text("Test the cause"))
+    expect(found.first).to_be_visible(timeout=SLOW)
+    expect(found.first).to_contain_text(re.compile(r"[\d,]+ of [\d,]+ wrong"))
+    name = found.first.locator(".slice-name").inner_text()
+    found.first.get_by_role("button", name="Test the cause").click()
+    tested = page.locator("#browse-summary .slice", has_text=name).filter(has_text="Test again")
+    expect(tested.locator(".cause-verdict")).to_contain_text("pairs with the same seeds", timeout=SLOW)
+    expect(tested.locator(".cause-row")).to_have_count(2)
+    expect(tested).to_contain_text("For more real pictures import unlabelled ones")
+    visit.shot("name")
+    tested.locator(".slice-name").click()
+    expect(page.locator("#browse-grid .card").first).to_be_visible()
+    expect(page.locator("#browse-count .condition", has_text=name)).to_be_visible()
