@@ -1,20 +1,25 @@
 // Asks whether there is anything to hear, by a request that costs next to nothing: an event of Gradio's, which makes the browser go through
-// the whole page, follows only where there is. What cannot be asked is left to the event, whose failure the page shows.
+// the whole page, follows only where there is. What cannot be asked is left to the event, whose failure the page shows. Every now and then
+// the event comes anyway, so that nothing depends on a single answer.
 const asking = element;
-let heard = "";
+const OFTEN = 800, HIDDEN = 4000, ANYWAY = 15000, PATIENCE = 10000;
+let heard = "", busy = false, asked = 0, told = 0, gone = 0;
 watch("value", () => { heard = props.value ? props.value.heard : ""; });
 async function ask() {
-  if (!asking.isConnected) return;
+  busy = true;
+  asked = performance.now();
   let now = "";
   try {
-    const answer = await fetch(new URL("pulse", document.baseURI), { cache: "no-store" });
+    const answer = await fetch(new URL("pulse", document.baseURI), { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
     if (answer.ok) now = await answer.text();
   } catch (error) { console.debug("no pulse:", error); }
-  if (!now || now !== heard) trigger("tick", {});
-  setTimeout(ask, document.hidden ? 4000 : 800);
+  busy = false;
+  if (now && now === heard && performance.now() - told < ANYWAY) return;
+  told = performance.now();
+  trigger("tick", {});
 }
-document.addEventListener("visibilitychange", function seen() {
-  if (!asking.isConnected) document.removeEventListener("visibilitychange", seen);
-  else if (!document.hidden) trigger("tick", {});
-});
-ask();
+const beat = setInterval(() => {
+  gone = asking.isConnected ? 0 : gone + 1;
+  if (gone > 50) clearInterval(beat);
+  if (!gone && !busy && performance.now() - asked >= (document.hidden ? HIDDEN : OFTEN)) ask();
+}, 200);
