@@ -2,7 +2,7 @@
 // the whole page, follows only where there is. What cannot be asked is left to the event, whose failure the page shows. Every now and then
 // the event comes anyway, so that nothing depends on a single answer.
 const asking = element;
-const OFTEN = 800, HIDDEN = 4000, ANYWAY = 15000, PATIENCE = 10000;
+const OFTEN = 800, HIDDEN = 4000, ANYWAY = 6000, PATIENCE = 10000;
 let heard = "", busy = false, asked = 0, told = 0, gone = 0;
 watch("value", () => { heard = props.value ? props.value.heard : ""; });
 async function ask() {
