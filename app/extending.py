@@ -39,6 +39,11 @@ def weak_classes(ctx: AppContext) -> list[Weak]:
     return found
 
 
+def waiting() -> Node:
+    """Until the classes were looked at."""
+    return view(h("p.soft", _WHAT), h("p.soft", "Looking for weak classes …"))
+
+
 def listing(ctx: AppContext) -> Node:
     """Everything in the middle: the weak classes, and beside each what was proposed."""
     from ltg_core.curation import auxiliary

@@ -26,6 +26,7 @@ import numpy as np
 from benchmarks.measure import RESULTS, ROOT, machine, write_json
 
 CHROMIUM = "/usr/bin/chromium"
+# Quiet, and unable to reach anything but this machine.
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -62,7 +62,7 @@ def build(ctx: AppContext) -> SimpleNamespace:
                 w.name = gr.Textbox(label="New name", max_length=60, elem_id="extend-name", scale=3)
                 w.save = gr.Button("Rename", variant="primary", elem_id="extend-save", scale=0, min_width=110)
                 w.leave = gr.Button("Cancel", elem_id="extend-leave", scale=0, min_width=90)
-            w.list = View(elem_id="extend-list")
+            w.list = View(extending.waiting(), elem_id="extend-list")
     return w
 
 

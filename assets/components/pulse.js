@@ -1,9 +1,8 @@
 // Asks whether there is anything to hear, by a request that costs next to nothing: an event of Gradio's, which makes the browser go through
-// the whole page, follows only where there is. What cannot be asked is left to the event, whose failure the page shows. Every now and then
-// the event comes anyway, so that nothing depends on a single answer.
+// the whole page, follows only where there is. What cannot be asked is left to the event, whose failure the page shows.
 const asking = element;
-const OFTEN = 800, HIDDEN = 4000, ANYWAY = 6000, PATIENCE = 10000;
-let heard = "", busy = false, asked = 0, told = 0, gone = 0;
+const OFTEN = 800, HIDDEN = 4000, PATIENCE = 10000;
+let heard = "", busy = false, asked = 0, gone = 0;
 watch("value", () => { heard = props.value ? props.value.heard : ""; });
 async function ask() {
   busy = true;
@@ -14,9 +13,7 @@ async function ask() {
     if (answer.ok) now = await answer.text();
   } catch (error) { console.debug("no pulse:", error); }
   busy = false;
-  if (now && now === heard && performance.now() - told < ANYWAY) return;
-  told = performance.now();
-  trigger("tick", {});
+  if (!now || now !== heard) trigger("tick", {});
 }
 const beat = setInterval(() => {
   gone = asking.isConnected ? 0 : gone + 1;
