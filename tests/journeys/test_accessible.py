@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import Visit
 from playwright.sync_api import expect
 from test_main_loop import SLOW, opened
 
-pytestmark = pytest.mark.timeout(900)
 # Tab, what shows that it has been drawn, and then: what is clicked there, and what shows up.
 TABS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "Start": ("#start-view .glance .figure", (("#header details.jobs > summary", ".jobs-panel"),)),

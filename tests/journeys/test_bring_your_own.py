@@ -6,11 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 from conftest import serve, visiting
 from playwright.sync_api import expect
 
-pytestmark = pytest.mark.timeout(1800)
 SLOW = 600_000
 
 

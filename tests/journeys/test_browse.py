@@ -14,8 +14,6 @@ from PIL import Image
 from playwright.sync_api import expect
 from test_main_loop import choose
 
-pytestmark = pytest.mark.timeout(900)
-
 
 def opened(visit: Visit, query: str = "?tab=browse") -> Any:
     """The page, once the demo is there and scored."""

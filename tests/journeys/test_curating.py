@@ -19,7 +19,6 @@ from ltg_core.data.workspace import Workspace
 from ltg_core.guidance.settings import Guidance
 from tests.conftest import SIGNS, draw
 
-pytestmark = pytest.mark.timeout(900)
 MADE = 24
 
 
@@ -107,11 +106,18 @@ def progress(page: Any, text: str) -> None:
 
 
 def quiet(page: Any, seconds: float = 3.0) -> None:
-    """Wait until the page has asked its server for nothing for so long."""
+    """Wait until the page has asked its server for nothing but its pulse for so long."""
     last = [time.monotonic()]
-    page.on("request", lambda request: last.append(time.monotonic()))
-    page.on("requestfinished", lambda request: last.append(time.monotonic()))
+
+    def heard(request: Any) -> None:
+        if not request.url.endswith("/pulse"):
+            last.append(time.monotonic())
+
+    page.on("request", heard)
+    page.on("requestfinished", heard)
+    started = time.monotonic()
     while time.monotonic() - last[-1] < seconds:
+        assert time.monotonic() - started < 120, "the page does not come to rest"
         page.wait_for_timeout(100)
 
 

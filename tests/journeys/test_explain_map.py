@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import pytest
 from conftest import Visit
 from playwright.sync_api import expect
 
-pytestmark = pytest.mark.timeout(1800)
 SLOW = 600_000
 
 

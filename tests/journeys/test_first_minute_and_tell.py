@@ -11,7 +11,6 @@ import pytest
 from conftest import ROOT, visiting
 from playwright.sync_api import expect
 
-pytestmark = pytest.mark.timeout(1800)
 SLOW = 600_000
 BAD = '<img src=x onerror="window.hit=1">${alert(1)}'
 

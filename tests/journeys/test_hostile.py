@@ -19,7 +19,6 @@ from ltg_core.data.records import Filter
 from ltg_core.data.workspace import Workspace
 from tests.conftest import draw
 
-pytestmark = pytest.mark.timeout(900)
 EVIL = (
     '<img src=x onerror="window.hit=1">',
     "${window.hit=2}{{window.hit=3}}",

@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import pytest
 from conftest import Visit
 from playwright.sync_api import expect
 from test_main_loop import SLOW, choose, opened
-
-pytestmark = pytest.mark.timeout(1800)
 
 
 def test_a_thin_cell_is_found_imagined_looked_at_and_swept(visit: Visit) -> None:

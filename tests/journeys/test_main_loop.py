@@ -12,7 +12,6 @@ import pytest
 from conftest import Visit, serve, visiting
 from playwright.sync_api import expect
 
-pytestmark = pytest.mark.timeout(1800)
 SLOW = 600_000
 
 

@@ -17,7 +17,6 @@ import pytest
 from conftest import ROOT, Visit, _wait, visiting
 from playwright.sync_api import expect
 
-pytestmark = pytest.mark.timeout(1200)
 SLOW = 600_000
 WANTED = 64  # long enough for two people to look at, also on a slow machine
 

@@ -14,7 +14,6 @@ from conftest import ROOT, serve, visiting
 from playwright.sync_api import expect
 from test_main_loop import SLOW, choose, explain, setup_step
 
-pytestmark = pytest.mark.timeout(1800)
 SHARED = ROOT.parent / "shared" / "data"
 WEIGHTS = SHARED / "weights" / "resnet_cifar10" / "resnet20-12fca82f.th"
 TABLE = SHARED / "cifar10" / "test.parquet"

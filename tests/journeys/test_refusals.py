@@ -15,7 +15,6 @@ import torch
 from conftest import Visit
 from playwright.sync_api import expect
 
-pytestmark = pytest.mark.timeout(600)
 FILES = "input[type=file]"
 
 

@@ -16,7 +16,6 @@ from ltg_core.data.workspace import Workspace
 from tests.conftest import SIGNS, draw
 from tests.journeys.test_curating import generated
 
-pytestmark = pytest.mark.timeout(600)
 _TEST = 16
 
 

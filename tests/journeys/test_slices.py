@@ -6,14 +6,11 @@ import io
 import re
 from typing import Any
 
-import pytest
 from conftest import Visit
 from PIL import Image
 from playwright.sync_api import expect
 from test_browse import count, facet, opened, state
 from test_main_loop import SLOW
-
-pytestmark = pytest.mark.timeout(900)
 
 
 def shown(page: Any) -> list[str]:
