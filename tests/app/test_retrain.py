@@ -139,9 +139,7 @@ def test_a_training_is_compared_told_fetched_and_put_to_use(
 
     asked = shown.call("retrain-trained", "act", {"name": "use", "ref": run.id})["retrain-use"]
     assert "Use this classifier?" in texts(asked) and "tiny signs" in texts(asked)
-    assert texts(shown.show("retrain")["retrain-use"]) == texts(asked), (
-        "it stays open meanwhile"
-    )
+    assert texts(shown.show("retrain")["retrain-use"]) == texts(asked), "it stays open meanwhile"
     assert shown.call("retrain-use", "act", {"name": "keep"})["retrain-use"]["k"] == []
     assert ctx.model_hash == first and ctx.latest("adopt") is None
     shown.call("retrain-use", "act", {"name": "use-now", "ref": run.id})
