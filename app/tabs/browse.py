@@ -115,6 +115,8 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         found = show(ctx, w, query or Query(), opened, sample)
         for part in (w.query, w.text, w.bar, w.selection):
             del found[part]
+        if "value" in found[w.grid]:
+            found[w.grid]["value"]["again"] = True
         return found
 
     @polite
