@@ -54,6 +54,9 @@ class Server:
         workers = children(self.process.pid)
         self.process.send_signal(how)
         self.process.wait(60)
+        for pid in workers:  # those that are held would not hear of it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
         assert workers, "the work is done in processes of its own"
         until(lambda: not any(living(pid) for pid in workers))
 
@@ -66,6 +69,7 @@ def own_server(
     server = Server(tmp_path / "ws", tiny_generator)
     server.start()
     yield server
+    server.go_on()
     with contextlib.suppress(ProcessLookupError):
         server.process.kill()
     server.process.wait(60)
@@ -89,7 +93,6 @@ def test_work_goes_on_without_its_page_is_seen_by_nobody_else_and_survives_a_kil
             own_server.hold()
             ann.page.wait_for_timeout(1500)
         ann.shot("queue-running")
-        own_server.go_on()
         for visit in (ann, bob):
             visit.page.goto("about:blank")
         own_server.end(signal.SIGKILL)
