@@ -29,6 +29,7 @@ from ltg_core.guidance.engine import GenerateRequest, Target, from_uint8, genera
 from ltg_core.guidance.settings import CRITERIA, Guidance, feedback_guided
 from ltg_core.models.preprocess import Preprocess
 from ltg_core.signals import SIGNALS
+from ltg_core.workflows.computing import compute_outputs
 from ltg_core.workflows.generating import need_reference
 from ltg_core.workflows.planning import Plan, prompt_of_class
 from ltg_core.workflows.store import FeatureStore
@@ -74,6 +75,7 @@ class Bench:
         self.target = Target(self.classifier, need_reference(self.ws, self.classifier))
         self.oracles = Oracles(ASSETS / "oracles")
         real = sorted(self.ws.query(Filter(origin="real", split="val")))
+        compute_outputs(self.ws, self.classifier, real)
         self.real = FeatureStore(self.ws, self.classifier).features(real).astype(float)
         self.mean, deviation = self.real.mean(axis=0), self.real.std(axis=0)
         self.deviation = np.where(deviation > 1e-6, deviation, np.inf)

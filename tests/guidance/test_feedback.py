@@ -13,10 +13,12 @@ import torch
 from ltg_core.errors import InputError
 from ltg_core.generators.base import Calls, Denoise, Generator
 from ltg_core.generators.schedule import Schedule
+from ltg_core.guidance.cost import batch_cost
 from ltg_core.guidance.criterion import Criterion, at_side, stretch
 from ltg_core.guidance.engine import GenerateRequest, Target, generate_images
 from ltg_core.guidance.feedback import feedback
 from ltg_core.guidance.settings import CRITERIA, PRESETS, RELEASED, Guidance, feedback_guided
+from ltg_core.guidance.timing import schedule_shares
 from ltg_core.models.classifier import Classifier
 
 QUICK = {"steps": 4, "every": 2, "like": "", "omega": 0.2}
@@ -217,6 +219,9 @@ def test_a_likeness_needs_real_images_and_leaves_an_image_its_own(
     assert any(
         "start from them" in note for note in three.notes
     )  # this generator has neither adapter nor phrases
+    shares = schedule_shares(generator)
+    cost = batch_cost(guidance, 3, judge=target.judge is not None, from_source=True, shares=shares)
+    assert +Calls(three.calls) == +cost.calls  # a start leaves out steps
     one = GenerateRequest(alike.prompts[1:2], (1,), (12,), like=pictures(3)[1:2])
     np.testing.assert_array_equal(
         generate_images(generator, target, guidance, one).images[0], three.images[1]

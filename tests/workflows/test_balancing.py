@@ -61,6 +61,10 @@ def test_classes_are_filled_up_to_the_largest_and_groups_to_a_number(uneven: Wor
         ("yield", 14, 1),
         ("stop", 15, 0),
     ]
+    ordered = workflows.intended(uneven, workflows.Order(number=3, balance=True), labels)
+    assert [labels[k] for k in ordered] == ["parking", "parking", "yield"]
+    with pytest.raises(InputError, match="only 3 images are missing until every class has 15"):
+        workflows.intended(uneven, workflows.Order(number=4, balance=True), labels)
     groups = workflows.plan_balance(uneven, labels, workflows.BalanceSettings(column="sky", to=3))
     missing = {(n.name, n.value): n.missing for n in groups.needs}
     assert missing == {
