@@ -178,9 +178,11 @@ def intended(ws: Workspace, order: Order, labels: tuple[str, ...] | list[str]) -
         plan = plan_balance(ws, names, BalanceSettings(number=order.number))
         lacking = [need.label for need in plan.needs for _ in range(need.wanted)]
         if len(lacking) < order.number:
+            few = f"only {len(lacking)} images are missing until every class has {plan.goal} or more; ask for no more"
             raise InputError(
-                f"only {len(lacking)} images are missing until every class has {plan.goal}; ask for no more than that, "
-                "or choose a class"
+                f"{few}, or choose a class"
+                if lacking
+                else f"nothing is missing: every class has {plan.goal} training images or more; choose a class"
             )
         return lacking
     if not samples:

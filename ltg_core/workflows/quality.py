@@ -250,7 +250,8 @@ def _made(ws: Workspace, ref: str, role: str) -> list[Made]:
     runs = {run.id: run for run in ws.runs("generate")}
     if ref not in runs:
         found = sets.get(ws, ref)
-        return [Made(found.ref, found.ref, "", [member.sample for member in sets.members(ws, ref)])]
+        members = ws.there([member.sample for member in sets.members(ws, ref)])
+        return [Made(found.ref, found.ref, "", [sample.id for sample in members if not sample.real])]
     name = runs[ref].settings.get("preset") or ref
     roles = ("guided", "control") if role == "both" else (role,)
     ids = {one: ws.query(Filter(origin=ref, meta={"role": one})) for one in roles}
