@@ -49,7 +49,14 @@ class LoopSettings(Params):
     preset: str = param(
         "hard but believable",
         "What images are looked for",
-        choices=("explore", "hard but believable", "search only", "gradient only", "unguided"),
+        choices=(
+            "explore",
+            "hard but believable",
+            "search only",
+            "gradient only",
+            "feedback-guided",
+            "unguided",
+        ),
     )
     patience: int = param(
         2, "Rounds without an improvement beyond the interval after which it ends", low=1, high=100
@@ -206,7 +213,9 @@ class _Looping:
             ]
             one["retrain"] = self._step("retrain", lambda: self._retrained(seeds), self._go_on_training).id
             self._keep()
-        asked = CompareSettings(split=self._split(), rounds=self.settings.resamples, seed=0, free=False)
+        asked = CompareSettings(
+            split=self._split(), rounds=self.settings.resamples, seed=0, free=False, quality=False
+        )
         base = self.state["best"] or self.first.hash
         run = compare(self.ws, base, [one["retrain"]], asked, device=self.device, **self.told)
         change = next(d for d in run.result["arms"][0]["differences"] if d["name"] == _MEASURE)

@@ -122,6 +122,7 @@ def test_a_training_is_compared_told_fetched_and_put_to_use(
     worse = result["regressions"][result["arms"][0]["name"]]
     assert f"became worse: {len(worse)}" in texts(head) if worse else "Nothing became worse" in texts(head)
     assert "All in all" in texts(rest) and "by chance" in texts(rest)
+    assert "What it learned from: 3 synthetic images" in texts(rest) and "only 3 made images" in texts(rest)
     rows = opened["compare-figure"]["rows"]
     assert rows and [one["at"] for one in rows] == sorted(one["at"] for one in rows)
     second = shown.call("compare-head", "act", {"name": "arm", "place": 1})
@@ -152,6 +153,20 @@ def test_a_training_is_compared_told_fetched_and_put_to_use(
     while ctx.model_hash != first and time.monotonic() < deadline:
         time.sleep(0.1)
     assert ctx.model_hash == first
+
+
+def test_how_good_the_images_are_that_were_learned_from_is_told_in_words() -> None:
+    import numpy as np
+
+    from app.retraining.outcome import _learned_from
+    from ltg_core.evaluation.quality import quality
+
+    rng = np.random.default_rng(0)
+    found = quality(rng.normal(size=(20, 3)), rng.normal(size=(15, 3))).record()
+    told = texts(_learned_from({"n": 15, "overall": found, "note": ""}))
+    assert "15 synthetic images" in told and f"precision {found['precision']:.2f}" in told
+    assert f"{found['vendi']:.1f} different ones in effect" in told and "20 real images" in told
+    assert _learned_from(None) is None
 
 
 def test_a_training_that_was_cancelled_goes_on_where_it_stopped(
