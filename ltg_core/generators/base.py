@@ -13,6 +13,7 @@ import torch
 
 from ltg_core.errors import UnsupportedError
 from ltg_core.generators.options import GeneratorOptions
+from ltg_core.generators.samplers import fitting
 from ltg_core.generators.schedule import Schedule
 from ltg_core.types import Images, Latents
 
@@ -125,6 +126,7 @@ class Generator(abc.ABC):
         tokens: Words that textual inversions have taught it.
         likeness: Its image adapter, if one was loaded.
         options: What it was loaded with.
+        compiled: Where its networks were compiled: how long that took, in words.
     """
 
     name: str
@@ -146,6 +148,7 @@ class Generator(abc.ABC):
     tokens: tuple[str, ...] = ()
     likeness: ImageAdapter | None = None
     options: GeneratorOptions = GeneratorOptions()
+    compiled: str = ""
 
     @abc.abstractmethod
     def condition(
@@ -185,6 +188,11 @@ class Generator(abc.ABC):
     @abc.abstractmethod
     def encode(self, images: Images) -> Latents:
         """Clean latents of images."""
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """Names of the samplers that fit this model."""
+        return fitting(self.scheduler)
 
     @property
     def gradient_scale(self) -> float:

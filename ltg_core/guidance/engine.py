@@ -18,16 +18,19 @@ from ltg_core.generators.judge import Judge
 from ltg_core.generators.memory import shrinking
 from ltg_core.generators.schedule import Schedule
 from ltg_core.guidance import search
-from ltg_core.guidance.climb import Trace, climb
-from ltg_core.guidance.cost import LOOK, batch_cost, steps_from
+from ltg_core.guidance.climb import Memory, Trace, climb
+from ltg_core.guidance.cost import batch_cost, steps_from
 from ltg_core.guidance.feedback import feedback
 from ltg_core.guidance.objective import Levels, Objective
-from ltg_core.guidance.settings import STAGES, Guidance
+from ltg_core.guidance.settings import Guidance
+from ltg_core.guidance.watching import Watch, from_uint8, to_uint8
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
 from ltg_core.signals import SIGNALS
 from ltg_core.signals.reference import Reference
 from ltg_core.types import Images, Labels, Latents
+
+__all__ = ["GenerateRequest", "GenerateResult", "Target", "from_uint8", "generate_images", "to_uint8"]
 
 log = logging.getLogger(__name__)
 
@@ -172,13 +175,13 @@ def _generate(
     control: Latents | None = None
     before = Calls(generator.calls)
     if controls:
-        session.stage = "control"
+        session.watch.stage = "control"
         control = session.unguided()
     control_images = to_uint8(session.decode(control)) if control is not None else None
     control_calls = dict(generator.calls - before)
     before = Calls(generator.calls)
     if guidance.searches or guidance.climbs or control is None:
-        session.stage = "guided"
+        session.watch.stage = "guided"
         latents, chosen = session.guided()
         images = to_uint8(session.decode(latents))
     else:
@@ -198,7 +201,7 @@ def _generate(
         percentile_control=percentile_c,
         chosen=chosen,
         trace=session.trace,
-        looks=session.looks,
+        looks=session.watch.looks,
         calls=spent,
         calls_control=control_calls,
         seconds=0.0,
@@ -221,7 +224,6 @@ class _Session:
         cancel: CancelToken,
     ) -> None:
         self.generator, self.target, self.guidance, self.request = generator, target, guidance, request
-        self.on_progress, self.cancel = on_progress, cancel
         self.labels: Labels = torch.tensor(request.labels)
         self.seeds = list(request.seeds)
         self.condition = generator.condition(
@@ -232,13 +234,10 @@ class _Session:
         self._signal = SIGNALS[guidance.signal]()
         self._levels = Levels(target.reference, guidance.signal, "audit")
         self.trace: Trace = []
-        self.looks: list[dict[str, Any]] = []
-        self.stage = "control"
-        self.preview: np.ndarray | None = None
-        self.done = 0
-        self.total = batch_cost(
+        steps = batch_cost(
             guidance, len(self.seeds), controls=controls, from_source=self.source is not None
         ).steps
+        self.watch = Watch(generator, self._level_of, self.labels, steps, on_progress, cancel)
 
     def _like(self) -> Like | None:
         if self.request.like is None:
@@ -280,7 +279,7 @@ class _Session:
         noise, candidate = self.generator.noise(self.seeds), torch.zeros(count, dtype=torch.long)
         if guidance.searches:
             noise, candidate = self._lookahead(score)
-        self.stage = "guided"
+        self.watch.stage = "guided"
         schedule = self.generator.schedule(guidance.steps, guidance.sampler)
         denoise = self._guide(
             self.generator.denoiser(schedule, self.condition),
@@ -321,6 +320,7 @@ class _Session:
         condition: Condition,
         labels: Labels,
         weights: torch.Tensor | None,
+        memory: Memory | None = None,
     ) -> Denoise:
         guidance = self.guidance
         if not guidance.climbs:
@@ -331,13 +331,15 @@ class _Session:
                 denoise, self.generator, schedule, condition, objective, labels, guidance, self.trace
             )
         objective = self.objective("guide")
-        return climb(denoise, self.generator, schedule, objective, labels, guidance, self.trace, weights)
+        return climb(
+            denoise, self.generator, schedule, objective, labels, guidance, self.trace, weights, memory
+        )
 
     @torch.no_grad()
     def _draft(
         self, rows: torch.Tensor, noise: Latents, seeds: Sequence[int], condition: Condition, steps: int
     ) -> Latents:
-        self.stage = "draft" if steps == self.guidance.draft_steps else "second"
+        self.watch.stage = "draft" if steps == self.guidance.draft_steps else "second"
         schedule = self.generator.schedule(steps, self.generator.draft_sampler, DRAFT_SHIFT)
         source = None
         if self.source is not None:
@@ -358,12 +360,13 @@ class _Session:
         schedule.seed(seeds, self.generator.latent_shape)
         plan = search.pruning_plan(guidance, guidance.steps)
         previous: torch.Tensor | None = None
+        memory = Memory()
 
         def guided(groups: search.Groups) -> Denoise:
             condition, labels = self.condition.take(groups.image), self.labels[groups.image]
             weights = None if self.weights is None else self.weights[groups.image]
             return self._guide(
-                self.generator.denoiser(schedule, condition), schedule, condition, labels, weights
+                self.generator.denoiser(schedule, condition), schedule, condition, labels, weights, memory
             )
 
         denoise = guided(groups)
@@ -380,6 +383,7 @@ class _Session:
                     previous = total[rows]
                     groups = groups.take(rows)
                     schedule.take(rows)
+                    memory.take(rows)
                     z, estimate = (
                         z[rows],
                         estimate._replace(
@@ -388,7 +392,7 @@ class _Session:
                     )
                     denoise = guided(groups)
                 z = schedule.step(estimate.output, index, z if estimate.start is None else estimate.start)
-            self._tick(estimate.clean, schedule, index, first)
+            self.watch.tick(estimate.clean, schedule, index, first)
         if plan.get(guidance.steps) == 1 or len(z) > len(self.seeds):
             total = score(z, self.labels[groups.image]).total
             rows = search.choose(total, groups, 1, self.seeds, guidance.diversity)
@@ -417,31 +421,11 @@ class _Session:
             for index in range(first, len(schedule)):
                 estimate = denoise(z, index)
                 z = schedule.step(estimate.output, index, z if estimate.start is None else estimate.start)
-                self._tick(estimate.clean, schedule, index, first)
+                self.watch.tick(estimate.clean, schedule, index, first)
         return z, first
 
-    def _tick(self, clean: Latents, schedule: Schedule, index: int, first: int) -> None:
-        self.cancel.check()
-        self.done += 1
-        step, of = index - first + 1, len(schedule) - first
-        if self.on_progress is not no_progress and (step % LOOK == 0 or step in (1, of)):
-            self._look(clean, step, of)
-        what = f"{STAGES[self.stage]}, step {step} of {of}"
-        self.on_progress(Progress(min(self.done, self.total), max(self.total, self.done), what, self.preview))
-
-    @torch.no_grad()
-    def _look(self, clean: Latents, step: int, of: int) -> None:
-        """The clean estimate of each image (of its first candidate) as a picture, and its signal."""
-        count = min(8, len(self.seeds))
-        rows = clean[:: max(1, len(clean) // len(self.seeds))][:count]
-        calls = Calls(self.generator.calls)
-        images = self.generator.chunked(lambda z: self.generator.decode(z, tiny=True), rows).clamp(0, 1)
-        raw = in_chunks(self._raw, images, self.labels[:count])
-        self.generator.calls.clear()
-        self.generator.calls.update(calls)  # looking does not count as computing
-        level = [round(float(v), 4) for v in self._levels(raw)]
-        self.preview = to_uint8(images)
-        self.looks.append({"stage": self.stage, "step": step, "of": of, "level": level})
+    def _level_of(self, images: Images, labels: Labels) -> torch.Tensor:
+        return self._levels(in_chunks(self._raw, images, labels))
 
     def _raw(self, x: Images, y: Labels) -> torch.Tensor:
         return self._signal(self.target.classifier.forward(x), self.target.reference, y, "audit")
@@ -452,14 +436,3 @@ class _Session:
         values = in_chunks(self._raw, from_uint8(images), self.labels)
         percentile = self.target.reference.percentile(self.guidance.signal, values, "audit")
         return values.numpy(), percentile.numpy()
-
-
-def to_uint8(images: Images) -> np.ndarray:
-    """(B, 3, H, W) in [0, 1] to (B, H, W, 3) uint8, rounded."""
-    array: np.ndarray = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    return array
-
-
-def from_uint8(images: np.ndarray | Sequence[np.ndarray]) -> Images:
-    """(B, H, W, 3) uint8 to (B, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(np.asarray(images))).permute(0, 3, 1, 2).float() / 255

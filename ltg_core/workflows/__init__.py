@@ -90,6 +90,7 @@ from ltg_core.workflows.scoring import features, outputs, score
 from ltg_core.workflows.setup import (
     active_classifier,
     active_generator,
+    fitting_samplers,
     generator_at,
     generator_options,
     plain_prompt,
@@ -265,6 +266,7 @@ __all__ = [
     "stored_classifier",
     "stored_matrix",
     "suggest",
+    "fitting_samplers",
     "suggested_settings",
     "surprising",
     "sweep_order",
