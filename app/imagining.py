@@ -83,7 +83,7 @@ def needs_of(ctx: AppContext) -> dict[str, Any]:
 
 
 def samplers(ctx: AppContext, chosen: str) -> tuple[tuple[str, ...], str]:
-    """Names of samplers that fit the active generator, and the chosen one or, where it does not fit, the model's own."""
+    """Names of samplers that fit the active generator, and the chosen one, or the model's own where it does not fit."""
     from ltg_core import workflows
 
     fit = workflows.fitting_samplers(ctx.workspace)

@@ -35,21 +35,44 @@ OURS = "ours"
 FIRST_SEED = 31_000_000
 Setting = dict[str, Any]
 
-CLIMB: Setting = {"search": "none", "sampler": SOLVER}
+CLIMB: Setting = {"search": "none", "sampler": SOLVER, "target": 100.0}
+FULL: Setting = {**CLIMB, "climb": "full", "band_start": 0.0, "band_end": 0.75}
 LIGHT: Setting = {"sampler": SOLVER, "survivors": 1, "climb": "none"}
 SETTINGS: dict[str, list[Setting]] = {
     "unguided": [{}],
-    "MPGD": [{"weight": w} for w in (3.0, 15.0)],
-    "AdamMPGD": [{"weight": w} for w in (0.03, 0.12)],
-    "DPS": [{"zeta": w} for w in (0.5, 3.0)],
-    "feedback-guided": [{"omega": w} for w in (0.03, 0.12)],
-    "TFG": [{"rho": w, "mu": w} for w in (0.3, 1.5)],
-    "LGD-MC": [{"zeta": w} for w in (0.5, 3.0)],
+    OURS: [
+        {},
+        {**FULL, "weight": 2.0},
+        {**FULL, "weight": 6.0},
+        {**LIGHT, "candidates": 4},
+        {**LIGHT, "candidates": 8},
+        {**CLIMB, "weight": 4.0},
+        {**CLIMB, "weight": 8.0, "hold": True},
+        {**CLIMB, "weight": 8.0, "adam": True},
+        {"sampler": SOLVER, "candidates": 10, "survivors": 2},
+    ],
+    "naive LTG": [
+        {"weight": 3.0},
+        {"weight": 0.1, "normed": True},
+        {"weight": 1.0},
+        {"weight": 0.2, "normed": True},
+    ],
+    "DPS": [{"zeta": 0.5}, {"zeta": 1.5}],
+    "MPGD": [{"weight": 8.0}, {"weight": 15.0}],
+    "AdamMPGD": [{"weight": 0.6}, {"weight": 2.0}],
+    "feedback-guided": [{"omega": 0.03}, {"omega": 0.07}],
+    "best of N": [{"n": 4}, {"n": 2}],
+    "successive halving": [{"n": 4}, {"n": 8}],
+    "Feynman-Kac steering": [{"n": 4, "scale": 2.0}, {"n": 2, "scale": 2.0}],
+    "TFG": [{"rho": 0.3, "mu": 1.0}, {"rho": 1.0, "mu": 4.0}],
+    "LGD-MC": [{"zeta": 0.5}, {"zeta": 1.5}],
 }
-"""The sweep of every mode; chosen on seeds that are not reported (``--pilot``)."""
+"""The sweep of every mode, around strengths that were tried on a seed that is not reported (``--pilot``)."""
 
 
-def run(ground: Ground, mode: str, setting: Setting, seed: int, images: int, base: Guidance) -> dict[str, Any]:
+def run(
+    ground: Ground, mode: str, setting: Setting, seed: int, images: int, base: Guidance
+) -> dict[str, Any]:
     """One mode, one setting, one seed: the classes in turn (over the seeds too), prompts without a condition."""
     labels = [(seed * images + i) % len(ground.prompts) for i in range(images)]
     seeds = [FIRST_SEED + 10_000 * seed + i for i in range(len(labels))]
@@ -77,7 +100,9 @@ def measured(ground: Ground, images: np.ndarray, labels: np.ndarray, signal: str
     spare = dataclasses.replace(ground.target, reference=ground.spare)
     level = Levels(ground.spare, signal, "all")(signal_of(spare, signal, x, y, "all"))
     percentile = ground.spare.percentile(signal, signal_of(spare, signal, x, y, "all"), "all")
-    audit = ground.target.reference.percentile(signal, signal_of(ground.target, signal, x, y, "audit"), "audit")
+    audit = ground.target.reference.percentile(
+        signal, signal_of(ground.target, signal, x, y, "audit"), "audit"
+    )
     found, features = ground.judged(images)
     predicted = ground.target.classifier.outputs(x).logits.argmax(dim=1).numpy()
     planted = ground.planted(images, labels) if ground.planted is not None else np.zeros(len(labels), bool)
@@ -115,8 +140,15 @@ def sweep(
     base: Guidance,
     stop_at: float = float("inf"),
 ) -> int:
-    """Run what is missing, seed by seed; returns how many runs are still missing (where time ran out)."""
-    wanted = [(mode, setting, seed) for seed in seeds for mode, many in settings.items() for setting in many]
+    """Run what is missing, seed by seed and the first setting of every mode first; returns how many runs are still missing (where time ran out)."""
+    longest = max(map(len, settings.values()))
+    wanted = [
+        (mode, many[place], seed)
+        for seed in seeds
+        for place in range(longest)
+        for mode, many in settings.items()
+        if place < len(many)
+    ]
     missing = 0
     for mode, setting, seed in wanted:
         path = out / name_of(mode, setting, seed)
@@ -148,18 +180,32 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "guidance")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "guidance")
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
-    parser.add_argument("--images", type=int, default=40, help="of every seed; the classes in turn")
+    parser.add_argument("--images", type=int, default=16, help="of every seed; the classes in turn")
     parser.add_argument("--modes", nargs="*", choices=list(SETTINGS), default=list(SETTINGS))
-    parser.add_argument("--pilot", action="store_true", help="seed 0, 8 images, into the work folder: to choose sweeps")
-    parser.add_argument("--quick", action="store_true", help="seed 0, 8 images, first setting of every mode, 4 steps")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further run after so many")
-    parser.add_argument("--shapes", action="store_true", help="also count the large models' shapes (a minute)")
+    parser.add_argument(
+        "--pilot", action="store_true", help="seed 0, 8 images, into the work folder: to choose sweeps"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="seed 0, 8 images, first setting of every mode, 4 steps"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="begin no further run after so many"
+    )
+    parser.add_argument(
+        "--shapes", action="store_true", help="also count the large models' shapes (a minute)"
+    )
     options = parser.parse_args()
     stop_at = time.monotonic() + 60 * options.minutes
     if options.ground == "cifar10" and options.generator is None:
-        raise SystemExit("no generator of CIFAR-10 comes with this; give one with --generator FOLDER (see fit-generator)")
+        raise SystemExit(
+            "no generator of CIFAR-10 comes with this; give one with --generator FOLDER (see fit-generator)"
+        )
     options.work.mkdir(parents=True, exist_ok=True)
-    ground = grounds.demo(options.work) if options.ground == "demo" else grounds.cifar(options.work, options.generator)
+    ground = (
+        grounds.demo(options.work)
+        if options.ground == "demo"
+        else grounds.cifar(options.work, options.generator)
+    )
     settings = {mode: SETTINGS[mode] for mode in options.modes}
     seeds, images, base, out = options.seeds, options.images, Guidance(), options.out / ground.name
     if options.pilot or options.quick:
@@ -171,7 +217,10 @@ def main() -> None:
     print(f"{missing} runs are still missing" if missing else "every run is there")
     if options.pilot or options.quick:
         return
-    write_json(options.out / f"{ground.name}-costs.json", {"commit": commit(), "machine": machine(), "costs": ground.costs})
+    write_json(
+        options.out / f"{ground.name}-costs.json",
+        {"commit": commit(), "machine": machine(), "costs": ground.costs},
+    )
     from benchmarks import guidance_report, shapes
 
     if options.shapes or not (options.out / "shapes.json").exists():

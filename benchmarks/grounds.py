@@ -66,20 +66,27 @@ def demo(work: Path) -> Ground:
     from ltg_core.demo.plan import planted
     from ltg_core.demo.world import CLASSES, prompt
 
-    generator, classifier = load_generator(ASSETS / "generator"), load_classifier(ASSETS / "classifier.safetensors")
+    generator, classifier = (
+        load_generator(ASSETS / "generator"),
+        load_classifier(ASSETS / "classifier.safetensors"),
+    )
     oracles = Oracles(ASSETS / "oracles")
     splits = read_parquet(ASSETS / "data.parquet")
 
     def judged(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x = from_uint8(images)
-        return oracles.sign.outputs(x).logits.argmax(dim=1).numpy(), oracles.condition.outputs(x).features.numpy()
+        return oracles.sign.outputs(x).logits.argmax(dim=1).numpy(), oracles.condition.outputs(
+            x
+        ).features.numpy()
 
     def hidden(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         conditions = oracles.read(images)[1]
         cells = zip(labels, conditions, strict=True)
         return np.array([planted(CLASSES[label], names_of(row)) for label, row in cells])
 
-    target = Target(classifier, fitted(classifier, splits, 0, work), find_judge(ASSETS / "generator", classifier.labels))
+    target = Target(
+        classifier, fitted(classifier, splits, 0, work), find_judge(ASSETS / "generator", classifier.labels)
+    )
     test = splits["test"][0].permute(0, 2, 3, 1).numpy()
     return Ground(
         name="demo",
@@ -109,7 +116,8 @@ def cifar(work: Path, folder: Path) -> Ground:
     weights = SHARED / "weights" / "resnet_cifar10"
     files = {"resnet20_cifar": "resnet20-12fca82f.th", "resnet56_cifar": "resnet56-4bfd9763.th"}
     small, large = (
-        load_classifier(weights / file, arch=arch, labels=names, preprocess=preprocess) for arch, file in files.items()
+        load_classifier(weights / file, arch=arch, labels=names, preprocess=preprocess)
+        for arch, file in files.items()
     )
     generator = load_generator(folder)
     judge: Judge = find_judge(folder, small.labels) or ClassifierJudge(large, small.labels)
@@ -120,7 +128,9 @@ def cifar(work: Path, folder: Path) -> Ground:
         return out.logits.argmax(dim=1).numpy(), out.features.numpy()
 
     target = Target(small, fitted(small, splits, 0, work), judge)
-    prompts = tuple(names) if generator.language == "classes" else tuple(f"a photo of a {name}" for name in names)
+    prompts = (
+        tuple(names) if generator.language == "classes" else tuple(f"a photo of a {name}" for name in names)
+    )
     return Ground(
         name="cifar10",
         generator=generator,
@@ -137,12 +147,17 @@ def cifar(work: Path, folder: Path) -> Ground:
 def read_parquet(path: Path) -> dict[str, Pictures]:
     """The bundled pictures by split."""
     table = pq.read_table(path, columns=["image", "label", "split"]).to_pydict()
-    images = np.stack([np.asarray(Image.open(io.BytesIO(row["bytes"])).convert("RGB")) for row in table["image"]])
+    images = np.stack(
+        [np.asarray(Image.open(io.BytesIO(row["bytes"])).convert("RGB")) for row in table["image"]]
+    )
     labels, splits = torch.tensor(table["label"]), np.array(table["split"])
     found = {}
     for name in sorted(set(splits)):
         rows = np.flatnonzero(splits == name)
-        found[str(name)] = (torch.from_numpy(images[rows]).permute(0, 3, 1, 2), labels[torch.from_numpy(rows)])
+        found[str(name)] = (
+            torch.from_numpy(images[rows]).permute(0, 3, 1, 2),
+            labels[torch.from_numpy(rows)],
+        )
     return found
 
 

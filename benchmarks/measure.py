@@ -39,8 +39,13 @@ def commit() -> str:
     """The commit that is measured, with a plus where the working tree differs from it; "unknown" outside of git."""
     try:
         told = [
-            subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-            for words in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "--", "ltg_core", "benchmarks/*.py"))
+            subprocess.run(
+                ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for words in (
+                ("rev-parse", "--short=12", "HEAD"),
+                ("status", "--porcelain", "--", "ltg_core", "benchmarks/*.py"),
+            )
         ]
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

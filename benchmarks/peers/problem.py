@@ -104,12 +104,16 @@ class Problem:
         (alpha, sigma), (after, left) = self.levels[index], self.levels[index + 1]
         slope = clean
         if self._before is not None and left > 0 and self.levels[index - 1][0] > 0:
-            here, there, gone = (math.log(a / s) for a, s in (self.levels[i] for i in (index, index + 1, index - 1)))
+            here, there, gone = (
+                math.log(a / s) for a, s in (self.levels[i] for i in (index, index + 1, index - 1))
+            )
             slope = clean + (clean - self._before) * (there - here) / (2 * (here - gone))
         self._before = clean
         return left / sigma * z + (after - alpha * left / sigma) * slope
 
-    def value(self, clean: torch.Tensor, *, group: str = "guide", rows: torch.Tensor | None = None) -> torch.Tensor:
+    def value(
+        self, clean: torch.Tensor, *, group: str = "guide", rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """What is raised, (B,), of clean latents through the FULL decoder; with a graph where there is one."""
         return self.score(self._decoded(clean), group=group, rows=rows)
 
@@ -118,7 +122,9 @@ class Problem:
             self.generator.calls["Db"] += len(clean)
         return self.generator.chunked(self.generator.decode, clean)
 
-    def score(self, images: torch.Tensor, *, group: str = "guide", rows: torch.Tensor | None = None) -> torch.Tensor:
+    def score(
+        self, images: torch.Tensor, *, group: str = "guide", rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The same of images."""
         own = self.labels[self.rows if rows is None else rows]
         objective = self._objectives[group]
@@ -138,7 +144,9 @@ class Problem:
         made = []
         for row in self.rows.tolist():
             place = seen[row] = seen.get(row, -1) + 1
-            made.append(torch.Generator().manual_seed(candidate_seed(self.seeds[row], 10_000 * (salt + 1) + place)))
+            made.append(
+                torch.Generator().manual_seed(candidate_seed(self.seeds[row], 10_000 * (salt + 1) + place))
+            )
         return made
 
     def draw(self, like: torch.Tensor, salt: int) -> torch.Tensor:
