@@ -29,7 +29,7 @@ from benchmarks.quality import density_and_coverage
 from ltg_core.guidance.engine import GenerateRequest, from_uint8, generate_images, to_uint8
 from ltg_core.guidance.objective import Levels
 from ltg_core.guidance.settings import Guidance
-from ltg_core.guidance.validity import signal_of
+from ltg_core.guidance.validity import _blur, _crop, _jpeg, signal_of
 
 OURS = "ours"
 FIRST_SEED = 31_000_000
@@ -98,7 +98,13 @@ def measured(ground: Ground, images: np.ndarray, labels: np.ndarray, signal: str
     """What an arm's images show, one row each, and density and coverage of them together."""
     x, y = from_uint8(images), torch.from_numpy(labels)
     spare = dataclasses.replace(ground.target, reference=ground.spare)
-    level = Levels(ground.spare, signal, "all")(signal_of(spare, signal, x, y, "all"))
+    levels = Levels(ground.spare, signal, "all")
+    level = levels(signal_of(spare, signal, x, y, "all"))
+    # what is content and not texture is still there after mild changes
+    after = [
+        levels(signal_of(spare, signal, changed, y, "all")) for changed in (_jpeg(x), _blur(x), _crop(x))
+    ]
+    robust = torch.stack(after).median(dim=0).values
     percentile = ground.spare.percentile(signal, signal_of(spare, signal, x, y, "all"), "all")
     audit = ground.target.reference.percentile(
         signal, signal_of(ground.target, signal, x, y, "audit"), "audit"
@@ -111,6 +117,7 @@ def measured(ground: Ground, images: np.ndarray, labels: np.ndarray, signal: str
         {
             "label": int(labels[i]),
             "level": round(float(level[i]), 4),
+            "robust": round(float(robust[i]), 4),
             "percentile": round(float(percentile[i]), 2),
             "percentile_audit": round(float(audit[i]), 2),
             "on_class": bool(found[i] == labels[i]),
@@ -191,6 +198,7 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="begin no further run after so many"
     )
+    parser.add_argument("--sweep-only", action="store_true", help="run what is missing, write no page")
     parser.add_argument(
         "--shapes", action="store_true", help="also count the large models' shapes (a minute)"
     )
@@ -215,7 +223,7 @@ def main() -> None:
         settings = {mode: many[:1] for mode, many in settings.items()}
     missing = sweep(ground, out, settings, seeds, images, base, stop_at)
     print(f"{missing} runs are still missing" if missing else "every run is there")
-    if options.pilot or options.quick:
+    if options.pilot or options.quick or options.sweep_only:
         return
     write_json(
         options.out / f"{ground.name}-costs.json",

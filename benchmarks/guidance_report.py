@@ -37,6 +37,7 @@ def _arm(
     rows = [row for run in runs for row in run["rows"]]
     twins = [row for run in runs for row in plain[run["seed"]]["rows"]]
     gains = np.array([row["level"] - twin["level"] for row, twin in zip(rows, twins, strict=True)])
+    robust = [row["robust"] - twin["robust"] for row, twin in zip(rows, twins, strict=True)]
     low, high = interval(gains, lambda values: float(values.mean()))
     on = [row for row in rows if row["on_class"]]
     work = sum(n * costs.get(name, 0.0) for run in runs for name, n in run["calls"].items()) / len(rows)
@@ -54,6 +55,7 @@ def _arm(
         "gain": float(gains.mean()),
         "gain_low": low,
         "gain_high": high,
+        "gain_robust": float(np.mean(robust)),
         "on_class": len(on) / len(rows),
         "on_class_unguided": float(np.mean([twin["on_class"] for twin in twins])),
         "planted": float(np.mean([row["planted"] for row in on])) if on else 0.0,

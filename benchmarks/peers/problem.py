@@ -103,7 +103,7 @@ class Problem:
         """The sampler's step from a clean estimate, whatever was done to it."""
         (alpha, sigma), (after, left) = self.levels[index], self.levels[index + 1]
         slope = clean
-        if self._before is not None and left > 0 and self.levels[index - 1][0] > 0:
+        if index > 0 and self._before is not None and left > 0 and self.levels[index - 1][0] > 0:
             here, there, gone = (
                 math.log(a / s) for a, s in (self.levels[i] for i in (index, index + 1, index - 1))
             )

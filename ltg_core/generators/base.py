@@ -13,7 +13,7 @@ import torch
 
 from ltg_core.errors import UnsupportedError
 from ltg_core.generators.options import GeneratorOptions
-from ltg_core.generators.samplers import fitting
+from ltg_core.generators.samplers import PACES, fitting
 from ltg_core.generators.schedule import Schedule
 from ltg_core.types import Images, Latents
 
@@ -191,8 +191,9 @@ class Generator(abc.ABC):
 
     @property
     def samplers(self) -> tuple[str, ...]:
-        """Names of the samplers that fit this model."""
-        return fitting(self.scheduler)
+        """Names of the samplers that fit this model; one that was made for few steps is offered no pace."""
+        fit = fitting(self.scheduler)
+        return tuple(name for name in fit if name not in PACES) if "steps" in self.suggested else fit
 
     @property
     def gradient_scale(self) -> float:

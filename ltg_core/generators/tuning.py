@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,11 @@ def compile_networks(generator: Generator, *, backend: str | Callable[..., Any] 
         part.compile(backend=backend, dynamic=False)
     started = time.monotonic()
     try:
-        warm_up(generator)
+        with (
+            warnings.catch_warnings()
+        ):  # it warns of what it meets in the libraries' code; nobody here can act on that
+            warnings.simplefilter("ignore")
+            warm_up(generator)
     except Exception as error:  # compilers fail in many ways; each is told
         for part in parts:
             part._compiled_call_impl = None
@@ -102,7 +107,9 @@ def best_chunk(
             break
     _restore(generator, before)
     if not seconds:
-        raise ModelError(f"the memory of {generator.device} is not enough for one image of {generator.name!r}")
+        raise ModelError(
+            f"the memory of {generator.device} is not enough for one image of {generator.name!r}"
+        )
     best = min(seconds.values())
     return min(size for size, value in seconds.items() if value <= _GAIN * best), seconds
 
@@ -124,7 +131,11 @@ def _once(
 
 def _inputs(generator: Generator, rows: int) -> tuple[torch.Tensor, float, Inputs]:
     what = "0" if generator.language == "classes" else ""
-    return generator.noise(range(rows)), generator.schedule(2).timesteps[0], generator.condition([what] * rows).asked
+    return (
+        generator.noise(range(rows)),
+        generator.schedule(2).timesteps[0],
+        generator.condition([what] * rows).asked,
+    )
 
 
 def _parts(generator: Generator) -> list[nn.Module]:

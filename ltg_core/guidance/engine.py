@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ltg_core.errors import InputError
+from ltg_core.errors import InputError, UnsupportedError
 from ltg_core.generators.base import Calls, Condition, Denoise, Generator, Like, in_chunks
 from ltg_core.generators.judge import Judge
 from ltg_core.generators.memory import shrinking
@@ -224,6 +224,11 @@ class _Session:
         cancel: CancelToken,
     ) -> None:
         self.generator, self.target, self.guidance, self.request = generator, target, guidance, request
+        if guidance.sampler not in generator.samplers:
+            raise UnsupportedError(
+                f"the sampler {guidance.sampler!r} does not fit {generator.name!r}; choose "
+                f"{' or '.join(generator.samplers)}"
+            )
         self.labels: Labels = torch.tensor(request.labels)
         self.seeds = list(request.seeds)
         self.condition = generator.condition(
