@@ -161,8 +161,10 @@ def sweep(
         path = out / name_of(mode, setting, seed)
         key = {"mode": mode, "setting": setting, "seed": seed, "images": images, "base": base.to_dict()}
         stored = read_json(path)
-        if stored is not None and {name: stored[name] for name in key} == key:
-            continue
+        if stored is not None:  # a setting that came later began at the value that changes nothing
+            was = {**stored, "base": {**Guidance().to_dict(), **stored["base"]}}
+            if {name: was[name] for name in key} == key:
+                continue
         if time.monotonic() > stop_at:
             missing += 1
             continue
