@@ -21,6 +21,8 @@ SWEEP = "sweep"
 COUNTERFACTUAL = "counterfactual"
 WEIGHTS = "0, 0.25, 0.5, 1, 2, 4"
 OWN_CLASS = ""
+BALANCE = "to balance"
+"""Of the classes: those that have fewer training images more often."""
 NEEDED = ("steps", "cfg")  # what generators ask for where they ask for anything
 SLICE = "slice"
 """Column under which images that were made for a saved slice carry its name; a test compares it with the workflow's."""
@@ -57,7 +59,13 @@ ABOUT: dict[str, tuple[str, str]] = {
     ),
     "feedback-guided": (
         "Feedback-guided",
-        "Follows one criterion of the classifier (entropy, loss or hardness), to compare with published work.",
+        "Follows one criterion of the classifier (entropy, loss or hardness); each image also resembles a random real "
+        "one of its class. To compare with published work.",
+    ),
+    "feedback-guided, as released": (
+        "Feedback-guided, as released",
+        "The same with the behaviours of the method's released code that can be repeated, for comparison with its "
+        "published figures.",
     ),
     "unguided": ("Unguided", "What the generator draws by itself, for comparison."),
 }
@@ -135,7 +143,8 @@ def order_of(w: SimpleNamespace, values: Mapping[Any, Any], sources: Sequence[st
     return Order(
         number=number,
         seed=int(values[w.seed] or 0),
-        label="" if values[w.label] == ANY else str(values[w.label]),
+        label="" if values[w.label] in (ANY, BALANCE) else str(values[w.label]),
+        balance=values[w.label] == BALANCE,
         prompt=(values[w.prompt] or "").strip(),
         negative=(values[w.negative] or "").strip(),
         sources=tuple(sources),

@@ -25,7 +25,7 @@ from benchmarks.grounds import Ground
 from benchmarks.measure import RESULTS, ROOT, commit, machine, read_json, write_json
 from benchmarks.peers import PEERS, Problem
 from benchmarks.peers.problem import SOLVER
-from benchmarks.quality import density_and_coverage
+from ltg_core.evaluation.quality import prdc
 from ltg_core.guidance.engine import GenerateRequest, from_uint8, generate_images, to_uint8
 from ltg_core.guidance.objective import Levels
 from ltg_core.guidance.settings import Guidance
@@ -112,7 +112,7 @@ def measured(ground: Ground, images: np.ndarray, labels: np.ndarray, signal: str
     found, features = ground.judged(images)
     predicted = ground.target.classifier.outputs(x).logits.argmax(dim=1).numpy()
     planted = ground.planted(images, labels) if ground.planted is not None else np.zeros(len(labels), bool)
-    density, coverage = density_and_coverage(ground.real, features)
+    quality = prdc(ground.real, features)
     rows = [
         {
             "label": int(labels[i]),
@@ -126,7 +126,7 @@ def measured(ground: Ground, images: np.ndarray, labels: np.ndarray, signal: str
         }
         for i in range(len(labels))
     ]
-    return {"rows": rows, "density": density, "coverage": coverage}
+    return {"rows": rows, "density": quality.density, "coverage": quality.coverage}
 
 
 def name_of(mode: str, setting: Setting, seed: int) -> str:

@@ -12,11 +12,13 @@ from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError, ModelError
 from ltg_core.generators.base import Generator
 from ltg_core.generators.memory import fit_before
+from ltg_core.guidance.resembling import way
 from ltg_core.guidance.settings import Guidance
 from ltg_core.guidance.validity import ValiditySettings
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
 from ltg_core.signals.reference import Reference
+from ltg_core.workflows.planning import Plan, plan_likeness
 from ltg_core.workflows.recording import recorded
 from ltg_core.workflows.setup import generator_at, reference, reference_path, stored_classifier
 from ltg_core.workflows.units import OWN_META, UNIT, Units
@@ -41,6 +43,8 @@ def generate(
     preset: str = "",
     weights: Sequence[float] | None = None,
     aim: Mapping[str, Any] | None = None,
+    aims: Sequence[Mapping[str, Any]] | None = None,
+    purpose: Mapping[str, Any] | None = None,
     unit: int = UNIT,
     validity: ValiditySettings | None = None,
     on_progress: ProgressFn = no_progress,
@@ -60,12 +64,15 @@ def generate(
             stored.
         negative: What no image should show.
         sources: Ids of real samples to start from, one an image.
-        like: Ids of real samples to resemble, one an image; the generator needs an image adapter for it.
+        like: Ids of real samples to resemble, one an image; without any and where ``guidance.like`` names a split,
+            a random one of each image's class, drawn by the image's seed.
         preset: Name of the preset that the settings came from, for the record.
         weights: Strength of the climb of each image, where it is not that of the settings. Images of one seed,
             prompt and class then share their search and their control (see ``sweep``).
         aim: Metadata values that the images are meant to show, such as ``{"condition": "night"}``; each image
             carries them as its own metadata.
+        aims: The same of each image for itself, where they differ.
+        purpose: What the whole run is for, in plain values; kept with its settings.
         unit: Images that are made and committed together, 1 to 8.
         validity: When an image is believed.
         on_progress: Told at every denoising step; ``preview`` is uint8 (n, H, W, 3).
@@ -100,18 +107,26 @@ def generate(
         "generator": str(getattr(generator, "folder", generator.name)),
         "chunk": generator.chunk,
     }
-    if like is not None:
-        settings["like"] = list(like)
     if generator.options.to_dict():
         settings["generator_options"] = generator.options.to_dict()
+    if aims is not None:
+        settings["aims"] = [dict(one) for one in aims]
+    if purpose:
+        settings["purpose"] = dict(purpose)
+    if like is not None:
+        settings["like"] = list(like)
     _check(ws, classifier, settings)
+    if like is None and guidance.like:
+        plan = Plan(list(prompts), settings["labels"], settings["seeds"])
+        each = settings.get("aims") or [settings["aim"]] * len(settings["seeds"])
+        settings["like"] = plan_likeness(ws, classifier, plan, split=guidance.like, aims=each)
+    if settings.get("like"):
+        way(generator, guidance, from_source=sources is not None)  # what cannot be done is said now
     ref = need_reference(ws, classifier)
     if generator.language != "text":
         generator.condition(
             settings["prompts"], negative
         )  # an unknown class is an error now, not after minutes
-    if like is not None and generator.likeness is None:
-        raise InputError(f"{generator.name} has no image adapter, so its images cannot resemble real ones")
     hashes = {
         "classifier": classifier.hash,
         "generator": generator.hash,
@@ -197,6 +212,8 @@ def _check(ws: Workspace, classifier: Classifier, settings: dict[str, Any]) -> N
         ws.samples(settings["sources"])  # an unknown one is an error now, not after minutes
     if settings["weights"] is not None:
         sizes["weights"] = len(settings["weights"])
+    if settings.get("aims") is not None:
+        sizes["aims"] = len(settings["aims"])
     if len(set(sizes.values())) != 1:
         given = ", ".join(f"{number} {name}" for name, number in sizes.items())
         raise InputError(f"{given}; give one of each for every image")
@@ -208,7 +225,8 @@ def _check(ws: Workspace, classifier: Classifier, settings: dict[str, Any]) -> N
         raise InputError(
             f"class {wrong[0]} does not exist; the classifier has classes 0 to {classifier.num_classes - 1}"
         )
-    if taken := sorted(OWN_META & set(settings["aim"])):
+    named = {name for aim in (settings["aim"], *settings.get("aims", ())) for name in aim}
+    if taken := sorted(OWN_META & named):
         raise InputError(
             f"{taken} are names of what is recorded of every image; give the metadata other names"
         )

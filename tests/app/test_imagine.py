@@ -89,7 +89,9 @@ def test_a_generator_made_for_few_steps_brings_its_settings_and_takes_them_along
         shown = redrawn(page)
         assert shown["imagine-steps"] == 4 and shown["imagine-cfg"] == 1.0
         offered = [name for name, _ in shown["imagine-sampler"]["choices"]]
-        assert offered == ["default", "ddim", "dpm++", "unipc", "euler"], "a flow's sampler does not fit, nor a pace"
+        assert offered == ["default", "ddim", "dpm++", "unipc", "euler"], (
+            "a flow's sampler does not fit, nor a pace"
+        )
         text = flat(shown["imagine-about"])
         assert "With steps 4 and guidance scale 1," in text and "Custom" not in text
         other = page.call("imagine-preset", "change", imagine_preset="feedback-guided")
@@ -120,6 +122,17 @@ def test_the_price_is_unknown_then_measured_then_follows_the_controls(
     assert "swap them" in flat(wrong["imagine-estimate"])
     page.call("tab-imagine", "select")
     assert sum(job.kind == "measure" for job in ctx.jobs.all()) == 1, "it is measured once"
+
+
+def test_images_that_balance_the_classes_are_asked_for_in_the_list_of_classes(page: Driver, ctx: Any) -> None:
+    from app.imagining import BALANCE
+
+    balance = {"imagine_class": BALANCE, "imagine_preset": "feedback-guided"}
+    priced = page.call("imagine-number", "change", imagine_number=4, **balance)
+    assert "gradients" in flat(priced["imagine-estimate"])
+    assert page.call("imagine-class", "input", imagine_class=BALANCE)["imagine-prompt"] == ""
+    started = page.call("imagine-start", "click", **(QUICK | balance))
+    assert started == {} and "nothing is missing: every class has 12" in page.messages[-1].lower()
 
 
 def test_a_counterfactual_asks_for_its_class_and_its_source(page: Driver, ctx: Any) -> None:

@@ -16,7 +16,6 @@ from benchmarks import bench_guidance, compare, guidance_report
 from benchmarks.grounds import Ground
 from benchmarks.peers import PEERS, Problem, gradients
 from benchmarks.peers.problem import SOLVER
-from benchmarks.quality import density_and_coverage
 from ltg_core.generators.base import Calls, Generator
 from ltg_core.guidance.engine import GenerateRequest, Target, from_uint8, generate_images, to_uint8
 from ltg_core.guidance.settings import Guidance
@@ -109,18 +108,6 @@ def test_particles_of_one_past_part_again_and_the_best_candidate_is_kept(problem
     )
 
 
-def test_density_and_coverage_are_those_of_counting_by_hand() -> None:
-    real = np.array([[0.0], [1.0], [2.0], [10.0]])
-    made = np.array([[0.5], [1.5], [50.0]])
-    # the ball of a real sample reaches to its first neighbour: 1, 1, 1 and 8
-    density, coverage = density_and_coverage(real, made, k=1)
-    assert (
-        density == pytest.approx((1 + 2 + 1 + 0) / 3) and coverage == 0.75
-    )  # 1.5 is not within 8 of 10: 8.5
-    same = np.random.default_rng(0).normal(size=(200, 4))
-    assert density_and_coverage(same, same)[1] == 1.0
-
-
 @pytest.fixture
 def ground(generator: Generator, target: Target) -> Ground:
     def judged(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -138,10 +125,10 @@ def test_a_quick_run_of_every_mode_is_resumed_and_becomes_a_page(
 ) -> None:
     settings = {mode: many[:1] for mode, many in bench_guidance.SETTINGS.items()}
     folder = tmp_path / "guidance" / "demo"
-    assert bench_guidance.sweep(ground, folder, settings, [1], 3, BASE, stop_at=0.0) == len(settings)
-    assert bench_guidance.sweep(ground, folder, settings, [1], 3, BASE) == 0
+    assert bench_guidance.sweep(ground, folder, settings, [1], 6, BASE, stop_at=0.0) == len(settings)
+    assert bench_guidance.sweep(ground, folder, settings, [1], 6, BASE) == 0
     monkeypatch.setattr(bench_guidance, "run", lambda *_: pytest.fail("it is done"))
-    assert bench_guidance.sweep(ground, folder, settings, [1], 3, BASE) == 0
+    assert bench_guidance.sweep(ground, folder, settings, [1], 6, BASE) == 0
     record = {"commit": "abc", "machine": "none", "costs": ground.costs}
     (tmp_path / "guidance" / "demo-costs.json").write_text(json.dumps(record), encoding="utf-8")
     guidance_report.main(["--results", str(tmp_path), "--page", str(tmp_path / "page.md")])
