@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.measure import RESULTS, ROOT, commit, machine, write_json
+from benchmarks.measure import RESULTS, ROOT, commit, machine, read_json, write_json
 from ltg_core import workflows
 from ltg_core.attribution import ATTRIBUTIONS
 from ltg_core.attribution.targets import ClassTarget
@@ -83,6 +83,7 @@ def scoring(repeats: int, count: int, names: tuple[str, ...] = ("bundled", "resn
         side, number = (64, count) if name == "bundled" else (224, max(8, count // 16))
         with tempfile.TemporaryDirectory() as text:
             found[name] = _scoring_of(Path(text), name, side, number, repeats) | {"images": number}
+            print(name, found[name], flush=True)
     return found
 
 
@@ -155,7 +156,11 @@ def integrated_gradients(repeats: int, images: int) -> dict[str, Any]:
     torch.manual_seed(0)
     net = resnet18(num_classes=10).eval().requires_grad_(False)
     classifier = Classifier(
-        net, [str(i) for i in range(10)], Preprocess(height=64, width=64), arch="torchvision:resnet18"
+        net,
+        [str(i) for i in range(10)],
+        Preprocess(height=64, width=64),
+        name="resnet18",
+        arch="torchvision:resnet18",
     )
     x = torch.rand(images, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     method = ATTRIBUTIONS["integrated_gradients"]()
@@ -183,10 +188,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--images", type=int, default=2000, help="images to score")
     parser.add_argument("--samples", type=int, default=50_000, help="features for the head")
-    parser.add_argument("--parts", nargs="*", default=["scoring", "head", "gradients"])
+    parser.add_argument(
+        "--parts", nargs="*", default=["scoring", "head", "gradients"], help="others are kept"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "throughput.json")
     options = parser.parse_args()
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {
+        name: row for name, row in (read_json(options.out) or {}).items() if isinstance(row, dict)
+    }
     if "scoring" in options.parts:
         found |= {f"scoring, {name}": row for name, row in scoring(options.repeats, options.images).items()}
     if "head" in options.parts:
