@@ -43,13 +43,12 @@ SETTINGS: dict[str, list[Setting]] = {
     OURS: [
         {},
         {**FULL, "weight": 2.0},
-        {**FULL, "weight": 6.0},
         {**LIGHT, "candidates": 4},
-        {**LIGHT, "candidates": 8},
-        {**CLIMB, "weight": 4.0},
+        {**FULL, "weight": 6.0},
         {**CLIMB, "weight": 8.0, "hold": True},
+        {**LIGHT, "candidates": 8},
         {**CLIMB, "weight": 8.0, "adam": True},
-        {"sampler": SOLVER, "candidates": 10, "survivors": 2},
+        {**FULL, "weight": 6.0, "hold": True},
     ],
     "naive LTG": [
         {"weight": 3.0},
@@ -59,10 +58,10 @@ SETTINGS: dict[str, list[Setting]] = {
     ],
     "DPS": [{"zeta": 0.5}, {"zeta": 1.5}],
     "MPGD": [{"weight": 8.0}, {"weight": 15.0}],
-    "AdamMPGD": [{"weight": 0.6}, {"weight": 2.0}],
     "feedback-guided": [{"omega": 0.03}, {"omega": 0.07}],
-    "best of N": [{"n": 4}, {"n": 2}],
     "successive halving": [{"n": 4}, {"n": 8}],
+    "best of N": [{"n": 4}, {"n": 2}],
+    "AdamMPGD": [{"weight": 0.6}, {"weight": 2.0}],
     "Feynman-Kac steering": [{"n": 4, "scale": 2.0}, {"n": 2, "scale": 2.0}],
     "TFG": [{"rho": 0.3, "mu": 1.0}, {"rho": 1.0, "mu": 4.0}],
     "LGD-MC": [{"zeta": 0.5}, {"zeta": 1.5}],
@@ -147,15 +146,16 @@ def sweep(
     base: Guidance,
     stop_at: float = float("inf"),
 ) -> int:
-    """Run what is missing, seed by seed and the first setting of every mode first; returns how many runs are still missing (where time ran out)."""
-    longest = max(map(len, settings.values()))
-    wanted = [
-        (mode, many[place], seed)
-        for seed in seeds
-        for place in range(longest)
-        for mode, many in settings.items()
-        if place < len(many)
-    ]
+    """Run what is missing, seed by seed, first the first setting of every mode and four of ours; returns how many runs are still missing (where time ran out)."""
+    rank = {mode: place for place, mode in enumerate(settings)}
+    wanted = sorted(
+        ((mode, setting, seed) for seed in seeds for mode, many in settings.items() for setting in many),
+        key=lambda one: (
+            one[2],
+            settings[one[0]].index(one[1]) // (4 if one[0] == OURS else 1),
+            rank[one[0]],
+        ),
+    )
     missing = 0
     for mode, setting, seed in wanted:
         path = out / name_of(mode, setting, seed)

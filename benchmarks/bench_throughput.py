@@ -162,7 +162,7 @@ def integrated_gradients(repeats: int, images: int) -> dict[str, Any]:
         name="resnet18",
         arch="torchvision:resnet18",
     )
-    x = torch.rand(images, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(images, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     method = ATTRIBUTIONS["integrated_gradients"]()
 
     def ours() -> None:
