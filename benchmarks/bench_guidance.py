@@ -73,7 +73,7 @@ def run(
     ground: Ground, mode: str, setting: Setting, seed: int, images: int, base: Guidance
 ) -> dict[str, Any]:
     """One mode, one setting, one seed: the classes in turn (over the seeds too), prompts without a condition."""
-    labels = [(seed * images + i) % len(ground.prompts) for i in range(images)]
+    labels = [(16 * seed + i) % len(ground.prompts) for i in range(images)]
     seeds = [FIRST_SEED + 10_000 * seed + i for i in range(len(labels))]
     prompts = [ground.prompts[i] for i in labels]
     generator = ground.generator
@@ -159,9 +159,10 @@ def sweep(
     missing = 0
     for mode, setting, seed in wanted:
         path = out / name_of(mode, setting, seed)
-        key = {"mode": mode, "setting": setting, "seed": seed, "images": images, "base": base.to_dict()}
+        key = {"mode": mode, "setting": setting, "seed": seed, "base": base.to_dict()}
         stored = read_json(path)
-        if stored is not None:  # a setting that came later began at the value that changes nothing
+        if stored is not None and stored["images"] >= images:
+            # an image is the same in any batch; a setting that came later began at the value that changes nothing
             was = {**stored, "base": {**Guidance().to_dict(), **stored["base"]}}
             if {name: was[name] for name in key} == key:
                 continue
@@ -170,7 +171,9 @@ def sweep(
             continue
         result = run(ground, mode, setting, seed, images, base)
         load = round(os.getloadavg()[0], 1)
-        write_json(path, {**key, "commit": commit(), "machine": machine(), "load": load, **result})
+        write_json(
+            path, {**key, "images": images, "commit": commit(), "machine": machine(), "load": load, **result}
+        )
         rows = result["rows"]
         print(
             f"{mode} {setting} seed {seed}: level {np.mean([r['level'] for r in rows]):+.2f} "
@@ -189,7 +192,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "guidance")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "guidance")
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
-    parser.add_argument("--images", type=int, default=16, help="of every seed; the classes in turn")
+    parser.add_argument("--images", type=int, default=8, help="of every seed; the classes in turn")
     parser.add_argument("--modes", nargs="*", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument(
         "--pilot", action="store_true", help="seed 0, 8 images, into the work folder: to choose sweeps"

@@ -26,7 +26,7 @@ def arms(folder: Path, costs: dict[str, float]) -> list[Arm]:
     plain = {run["seed"]: run for run in runs if run["mode"] == UNGUIDED}
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for run in runs:
-        if run["seed"] in plain and run["images"] == plain[run["seed"]]["images"]:
+        if run["seed"] in plain and run["images"] <= plain[run["seed"]]["images"]:
             groups.setdefault((run["mode"], json.dumps(run["setting"], sort_keys=True)), []).append(run)
     return [_arm(mode, json.loads(text), group, plain, costs) for (mode, text), group in groups.items()]
 
@@ -35,7 +35,7 @@ def _arm(
     mode: str, setting: dict[str, Any], runs: list[Any], plain: dict[int, Any], costs: dict[str, float]
 ) -> Arm:
     rows = [row for run in runs for row in run["rows"]]
-    twins = [row for run in runs for row in plain[run["seed"]]["rows"]]
+    twins = [row for run in runs for row in plain[run["seed"]]["rows"][: run["images"]]]
     gains = np.array([row["level"] - twin["level"] for row, twin in zip(rows, twins, strict=True)])
     robust = [row["robust"] - twin["robust"] for row, twin in zip(rows, twins, strict=True)]
     low, high = interval(gains, lambda values: float(values.mean()))
@@ -46,7 +46,8 @@ def _arm(
         for r in runs
     ]
     seconds = [run["cpu_seconds"] / run["images"] for run in runs]
-    slower = [run["cpu_seconds"] / plain[run["seed"]]["cpu_seconds"] for run in runs]
+    alone = {seed: run["cpu_seconds"] / run["images"] for seed, run in plain.items()}
+    slower = [run["cpu_seconds"] / run["images"] / alone[run["seed"]] for run in runs]
     return {
         "mode": mode,
         "setting": setting,
