@@ -163,18 +163,18 @@ def _frontier(summary: dict[str, Any]) -> list[str]:
     arms = summary["arms"]
     plain = next(arm for arm in arms if arm["mode"] == UNGUIDED)
     seeds = sorted({seed for arm in arms for seed in arm["seeds"]})
-    table = summary["matched"]
+    table, load = summary["matched"], sum(arm["load"] for arm in arms) / len(arms)
     lines = [
         "## At matched effect, on the demo's model",
         "",
-        f"`make bench-guidance`, seeds {', '.join(map(str, seeds))}, {summary['machine']}, commit {summary['commit']}. The machine was busy with other "
-        "work; costs are counted FLOPs, and the last column compares CPU time, not wall time.",
+        f"`make bench-guidance`, seeds {', '.join(map(str, seeds))}, {summary['machine']}, commit {summary['commit']}. Costs are counted FLOPs; the last "
+        f"column compares CPU time, not wall time, for the machine was shared (load {load:.0f} on average).",
         "",
         "Same weights, noise, classifier, prompts (without a condition), 16 steps, and one function to climb or to choose by. All but ours as "
         "shipped (UniPC) use DPM-Solver++. Peers decode with the full decoder, as published. The gain is in standard deviations of held-out real "
         "data, against the unguided twin, on a head that was fitted with another seed and that no mode reads; the class is judged by an oracle "
-        "that no mode asks; density and coverage against real test pictures in the features of another oracle (coverage grows with the "
-        "number of images: compare within the table). Interval: 95 % bootstrap over images.",
+        "that no mode asks; density and coverage against real test pictures in the features of another oracle (both change with the number of "
+        "images: compare equal numbers). Interval: 95 % bootstrap over images.",
         "",
         "![gain against cost](performance.svg)",
         "",

@@ -67,6 +67,7 @@ def _arm(
         "gflop": work,
         "cost": work / float(np.mean(base)),
         "cpu_seconds": float(np.median(seconds)),
+        "load": float(np.mean([run["load"] for run in runs])),
         "time": float(np.median(slower)),
     }
 
