@@ -176,7 +176,7 @@ def integrated_gradients(repeats: int, images: int) -> dict[str, Any]:
             baselines=mean,
             target=top,
             n_steps=method.n_steps,
-            internal_batch_size=method.internal_batch_size,
+            internal_batch_size=images,
         )
 
     return ratio(ours, bare, repeats) | {"images": images, "steps": method.n_steps}

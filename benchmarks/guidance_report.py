@@ -141,8 +141,8 @@ def draw(found: list[Arm], path: Path) -> None:
 
     plt.rcParams["svg.hashsalt"] = "performance"
     modes = [mode for mode in dict.fromkeys(arm["mode"] for arm in found) if mode != UNGUIDED]
-    colours = dict(zip(modes, plt.get_cmap("tab20")(np.linspace(0, 1, max(2, len(modes)))), strict=False))
-    colours[OURS] = "black"
+    colours = {mode: f"C{place % 10}" for place, mode in enumerate(modes)} | {OURS: "black"}
+    forms = dict(zip(modes, "osD^vPXph<>8", strict=False)) | {OURS: "*"}
     figure, axes = plt.subplots(figsize=(8.5, 5.2))
     for mode in modes:
         own = sorted(
@@ -150,7 +150,7 @@ def draw(found: list[Arm], path: Path) -> None:
         )
         thick = mode == OURS
         kept = [arm for arm in own if allowed(arm)]
-        marker, size = ("*", 130) if thick else ("o", 45)
+        marker, size = forms[mode], 130 if thick else 42
         axes.scatter([], [], color=colours[mode], marker=marker, s=size, label=mode)
         for arm in own:
             full = allowed(arm)
