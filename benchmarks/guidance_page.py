@@ -225,14 +225,14 @@ def _samplers(found: Any) -> list[str]:
         "name. Only those are offered that fit what the model predicts (a flow: `dpm++`, `unipc`, `flow euler`; noise, velocity or sample: `ddim`, `dpm++`, "
         "`unipc`, `euler`; a consistency model: its own). What does not fit is refused with the names that do.",
         "",
-        f"`python -m benchmarks.bench_samplers`, {found['images']} images of the demo's model without guidance, {found['machine']}: mean square distance of the "
-        f"latents (unit variance) to those of {found['exact'][1]} steps of {found['exact'][0]}.",
+        f"`python -m benchmarks.bench_samplers`, {found['images']} images of the demo's model without guidance, {found['machine']}: square distance of the "
+        f"latents (unit variance) to those of {found['exact'][1]} steps of {found['exact'][0]}, median, and how many images came out as something else.",
         "",
-        "| sampler | steps | picked by | denoiser calls an image | error |",
-        "|---|---|---|---|---|",
+        "| sampler | steps | picked by | denoiser calls an image | error, median | something else |",
+        "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row['sampler']} | {row['steps']} | {row['pace'] or '–'} | {row['calls']:.0f} | {row['error']:.5f} |"
+        f"| {row['sampler']} | {row['steps']} | {row['pace'] or '–'} | {row['calls']:.0f} | {row['error']:.5f} | {row['elsewhere']} of {found['images']} |"
         for row in found["rows"]
     ]
     return [*lines, ""]
