@@ -140,7 +140,10 @@ def _making(record: Run, sample: Sample) -> list[tuple[str, Any]]:
     settings, meta = record.settings, sample.meta
     given = settings.get("guidance")
     guidance = Guidance.from_dict(given) if given else PRESETS["unguided"]
-    aim = ", ".join(f"{words(str(k)).lower()}: {v}" for k, v in (settings.get("aim") or {}).items())
+    aims, place = settings.get("aims") or [], meta.get("index")
+    own = aims[place] if isinstance(place, int) and place < len(aims) else {}
+    aimed = {**(settings.get("aim") or {}), **own}
+    aim = ", ".join(f"{words(str(k)).lower()}: {v}" for k, v in aimed.items())
     searched = (
         f"{int(meta.get('candidate', 0)) + 1} of {guidance.candidates} drafts" if guidance.searches else ""
     )
@@ -153,6 +156,7 @@ def _making(record: Run, sample: Sample) -> list[tuple[str, Any]]:
         ("Weight", f"{float(meta.get('weight') or 0):g}"),
         ("Preset", settings.get("preset")),
         ("Source", meta.get("source")),
+        ("Resembles", meta.get("like")),
     ]
 
 

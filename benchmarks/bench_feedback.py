@@ -215,6 +215,11 @@ def main() -> None:
     print("\n".join(table(found)))
 
 
+def pad(value: float, low: float, high: float) -> str:
+    """A figure with its interval."""
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
 def table(found: dict[str, Any]) -> list[str]:
     """Rows of Markdown."""
     lines = [
@@ -223,11 +228,11 @@ def table(found: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, one in found.items():
-        q, (on, low, high), (gain, least, most) = one["quality"], one["on_class"], one["gain"]
+        q, (gain, least, most) = one["quality"], one["gain"]
         rise = "–" if name.startswith("unguided") else f"{gain:+.1f} ({least:+.1f} to {most:+.1f})"
         shares = " | ".join(f"{q[key]:.2f}" for key in ("precision", "recall", "density", "coverage"))
         lines.append(
-            f"| {name} | {on:.2f} ({low:.2f} to {high:.2f}) | {rise} | {one['wrong_of_on_class']:.2f} "
+            f"| {name} | {pad(*one['on_class'])} | {rise} | {one['wrong_of_on_class']:.2f} "
             f"| {one['planted_of_on_class']:.2f} | {shares} | {q['vendi']:.1f} | {q['kid']:.2f} "
             f"| {one['cpu_seconds_an_image']:.2f} |"
         )

@@ -264,6 +264,8 @@ class Generator(abc.ABC):
 
     def _resembling(self, like: Like | None, count: int) -> tuple[Inputs, Inputs]:
         """Inputs for the likeness, for both predictions; none without an image adapter."""
+        if like is not None and like.by != "adapter":
+            self.likeness_by(like.by)  # says what is missing where it cannot
         through = like if like is not None and like.by == "adapter" else None
         if self.likeness is not None:
             asked, other = self.likeness.pair(through, count)

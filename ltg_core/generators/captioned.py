@@ -9,7 +9,7 @@ captions say, and no more.
 
 Putting the image's embedding itself into the text states (through the inverse of the text projection, in place of the
 end token or as a shift of it, with the gap between texts and images taken out) was tried first: of 32 images of the
-demo, 31 to 38 % showed their class, against 97 % (docs/feedback.md).
+demo, 28 to 34 % showed their class, against all of them (docs/feedback.md).
 """
 
 from __future__ import annotations

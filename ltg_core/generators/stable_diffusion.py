@@ -73,7 +73,6 @@ class StableDiffusion(Generator):
         image, no_image = self._resembling(like, len(prompts))
         text = self._embed(prompts)
         if like is not None and like.by == "captions":
-            self.likeness_by("captions")  # says what is missing where it cannot
             assert self.captioned is not None
             text = self.captioned.mixed(self._embed, prompts, text, like)
         asked = {"text": text, **image}

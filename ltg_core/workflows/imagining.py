@@ -205,7 +205,8 @@ def sweep_order(ws: Workspace, sample_id: str, weights: tuple[float, ...] = WEIG
     if sample.real:
         raise InputError("a sweep of the weight needs a generated image; this one is a real sample")
     settings = ws.run(sample.origin).settings
-    source = sample.meta.get("source")
+    source, aims = sample.meta.get("source"), settings.get("aims")
+    own = aims[int(sample.meta["index"])] if aims else {}
     return Order(
         number=1,
         seed=int(sample.meta.get("seed", 0)),
@@ -216,7 +217,7 @@ def sweep_order(ws: Workspace, sample_id: str, weights: tuple[float, ...] = WEIG
         guidance=settings["guidance"],
         preset=SWEEP,
         weights=weights,
-        aim=settings.get("aim") or {},
+        aim={**(settings.get("aim") or {}), **own},
     )
 
 

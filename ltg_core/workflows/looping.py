@@ -49,7 +49,14 @@ class LoopSettings(Params):
     preset: str = param(
         "hard but believable",
         "What images are looked for",
-        choices=("explore", "hard but believable", "search only", "gradient only", "unguided"),
+        choices=(
+            "explore",
+            "hard but believable",
+            "search only",
+            "gradient only",
+            "feedback-guided",
+            "unguided",
+        ),
     )
     patience: int = param(
         2, "Rounds without an improvement beyond the interval after which it ends", low=1, high=100

@@ -272,8 +272,8 @@ def _notes(found: Sequence[dict[str, Any]], about: dict[str, Any]) -> list[str]:
     few = [one["name"] for one in found if one["overall"] is not None and one["n"] < _SMALL]
     if few:
         notes.append(
-            f"fewer than {_SMALL} images ({', '.join(few)}): figures jump with every image; compare only sets of equal "
-            "numbers"
+            f"fewer than {_SMALL} images ({', '.join(few)}): figures jump with every image, and recall is high by "
+            "itself, for few images have wide balls; compare only sets of equal numbers"
         )
     if about["split"] == "train":
         notes.append(

@@ -40,7 +40,7 @@ def made(ctx: Any) -> list[str]:
 @pytest.fixture
 def shown(page: Driver) -> Driver:
     """The tab, opened."""
-    page.call("tab-retrain", "select")
+    page.show("retrain")
     page.fill("retrain-plan")
     return page
 
@@ -50,7 +50,7 @@ def press(page: Driver, **given: Any) -> dict[str, Any]:
 
 
 def listed(page: Driver) -> Any:
-    return page.call("tab-retrain", "select")["retrain-trained"]
+    return page.show("retrain")["retrain-trained"]
 
 
 def test_the_lists_that_are_written_out_are_those_of_the_registries() -> None:
@@ -122,6 +122,7 @@ def test_a_training_is_compared_told_fetched_and_put_to_use(
     worse = result["regressions"][result["arms"][0]["name"]]
     assert f"became worse: {len(worse)}" in texts(head) if worse else "Nothing became worse" in texts(head)
     assert "All in all" in texts(rest) and "by chance" in texts(rest)
+    assert "What it learned from: 3 synthetic images" in texts(rest) and "only 3 made images" in texts(rest)
     rows = opened["compare-figure"]["rows"]
     assert rows and [one["at"] for one in rows] == sorted(one["at"] for one in rows)
     second = shown.call("compare-head", "act", {"name": "arm", "place": 1})
@@ -139,14 +140,12 @@ def test_a_training_is_compared_told_fetched_and_put_to_use(
 
     asked = shown.call("retrain-trained", "act", {"name": "use", "ref": run.id})["retrain-use"]
     assert "Use this classifier?" in texts(asked) and "tiny signs" in texts(asked)
-    assert texts(shown.call("tab-retrain", "select")["retrain-use"]) == texts(asked), (
-        "it stays open meanwhile"
-    )
+    assert texts(shown.show("retrain")["retrain-use"]) == texts(asked), "it stays open meanwhile"
     assert shown.call("retrain-use", "act", {"name": "keep"})["retrain-use"]["k"] == []
     assert ctx.model_hash == first and ctx.latest("adopt") is None
     shown.call("retrain-use", "act", {"name": "use-now", "ref": run.id})
     assert ended("adopt").state == "done" and ctx.model_hash == run.result["best"]
-    after = shown.call("tab-retrain", "select")
+    after = shown.show("retrain")
     assert ("fit", {}) in actions(after["retrain-use"]) and "in use" in texts(after["retrain-trained"])
     assert ("use", {"ref": first}) in actions(after["retrain-trained"]), "and there is a way back"
     shown.call("retrain-use", "act", {"name": "use-now", "ref": first})
@@ -154,6 +153,20 @@ def test_a_training_is_compared_told_fetched_and_put_to_use(
     while ctx.model_hash != first and time.monotonic() < deadline:
         time.sleep(0.1)
     assert ctx.model_hash == first
+
+
+def test_how_good_the_images_are_that_were_learned_from_is_told_in_words() -> None:
+    import numpy as np
+
+    from app.retraining.outcome import _learned_from
+    from ltg_core.evaluation.quality import quality
+
+    rng = np.random.default_rng(0)
+    found = quality(rng.normal(size=(20, 3)), rng.normal(size=(15, 3))).record()
+    told = texts(_learned_from({"n": 15, "overall": found, "note": ""}))
+    assert "15 synthetic images" in told and f"precision {found['precision']:.2f}" in told
+    assert f"{found['vendi']:.1f} different ones in effect" in told and "20 real images" in told
+    assert _learned_from(None) is None
 
 
 def test_a_training_that_was_cancelled_goes_on_where_it_stopped(

@@ -85,5 +85,7 @@ def test_what_a_generator_cannot_do_is_said(phrased: Path, tiny_generator: Path)
         plain.likeness_by("captions")
     with pytest.raises(UnsupportedError, match="an image adapter"):
         load_generator(phrased).likeness_by("adapter")
+    with pytest.raises(UnsupportedError, match="phrases for conditions"):
+        plain.condition(PROMPTS, like=Like(pictures(), (1, 2), by="captions"))
     with pytest.raises(InputError, match="one of each"):
         Like(pictures(), (1,))

@@ -15,7 +15,7 @@ from ltg_core.generators.loading import load_generator
 from ltg_core.generators.options import GeneratorOptions
 from ltg_core.guidance.cost import batch_cost
 from ltg_core.guidance.engine import GenerateRequest, Target, generate_images
-from ltg_core.guidance.settings import Guidance
+from ltg_core.guidance.settings import Guidance, feedback_guided
 from ltg_core.guidance.timing import measure, schedule_shares
 from tests.generators.test_extras import make_image_adapter
 from tests.generators.tiny_models import BUILDERS, asks, model_folder
@@ -114,6 +114,27 @@ def test_a_likeness_is_asked_for_through_the_request(
     np.testing.assert_array_equal(generate_images(generator, target, guidance, one).images[0], both.images[1])
     free = generate_images(generator, target, guidance, dataclasses.replace(alike, like=None))
     assert (free.images != both.images).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("name", ["sd 2, v", "sdxl", "dit", "pixels"])
+def test_feedback_with_a_likeness_runs_on_every_kind_of_prediction(
+    name: str, model_folder: Callable[[str], Path], target: Target
+) -> None:
+    """Noise, velocity and a variance without bounds; latents and pixels; as mended and as released."""
+    generator = load_generator(model_folder(name))
+    real = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    request = GenerateRequest(tuple(asks(generator)), (0, 1), (11, 12), like=real)
+    made = {}
+    for as_released in (False, True):
+        guidance = dataclasses.replace(
+            feedback_guided("loss", as_released=as_released), steps=4, every=2, omega=0.2
+        )
+        result = generate_images(generator, target, guidance, request)
+        assert result.trace and all(entry["skipped"] == 0 for entry in result.trace)
+        assert result.controls is not None and (result.images != result.controls).any(axis=(1, 2, 3)).all()
+        assert any("start from them" in note for note in result.notes)
+        made[as_released] = result.images
+    assert (made[True] != made[False]).any(axis=(1, 2, 3)).all()
 
 
 @pytest.mark.parametrize("name", ["flux dev", "sdxl", "dit"])

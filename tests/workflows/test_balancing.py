@@ -100,6 +100,10 @@ def test_a_plan_is_one_run_whose_images_belong_to_their_groups(uneven: Workspace
     assert found == wanted and run.settings["purpose"]["balance"]["goal"] == 2
     for sample in made:
         assert sample.caption.startswith("a photo of a ")
+    swept = workflows.sweep_order(uneven, made[0].id)
+    assert swept.aim == {
+        "sky": made[0].meta["sky"]
+    }  # the same image at other weights belongs to the same group
     workflows.accept_believed(uneven, run.id)
     accepted = uneven.count(Filter(origin=run.id, verdict="accepted"))
     again = workflows.plan_balance(uneven, classifier.labels, settings)
