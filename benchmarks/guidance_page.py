@@ -190,6 +190,12 @@ def _frontier(summary: dict[str, Any]) -> list[str]:
             f"| {arm['mode']} | {words(arm['setting'])} | {arm['images']} | {arm['gain']:+.2f} [{arm['gain_low']:+.2f}, {arm['gain_high']:+.2f}] | {arm['gain_robust']:+.2f} | "
             f"{arm['on_class']:.2f}{mark} | {arm['planted']:.2f} | {arm['density']:.2f} | {arm['coverage']:.3f} | {arm['cost']:.2f} | {arm['time']:.2f} |"
         )
+    lines += [
+        "",
+        "A gain in the signal is not yet a blind spot found: the planted share says what the images show, and few images say little about it. The "
+        "default preset is chosen by that share on many more images ([evidence.md](evidence.md)), where search finds what no gradient does; a climb "
+        "alone is the cheap way to images that the classifier is less sure of.",
+    ]
     if not table:
         return [*lines, ""]
     lines += [
