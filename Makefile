@@ -9,7 +9,7 @@ WORKSPACE ?= workspace
 ARGS ?=
 CASES ?= 20000
 
-.PHONY: help env app test check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-naming bench-zoo bench-users film fuzz clean
+.PHONY: help env app test check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-naming bench-zoo bench-users bench-guidance bench-throughput bench-compare film fuzz clean
 
 help:
 	@echo "make app         create the environment, open the app with the demo on 127.0.0.1 (ARGS='--port 8000')"
@@ -21,6 +21,8 @@ help:
 	@echo "make bench-naming  which planted cells are named, which are causes, what a pool holds of them"
 	@echo "make bench-zoo   put some 70 architectures through every step and write docs/zoo.md"
 	@echo "make bench-users   what each further user of a server costs in time, memory and disk"
+	@echo "make bench-guidance bench-throughput   guidance against ten others at matched effect; our code against the bare networks"
+	@echo "make bench-compare  what got worse since the last results"
 	@echo "make film        record the loop on the demo into docs/screenshots/film.webp (Chromium, some three minutes)"
 	@echo "make fuzz        20,000 damaged and hostile files through every reader (CASES=20000)"
 	@echo "TORCH=cpu|cuda make app   choose the build of torch by hand"
@@ -85,6 +87,15 @@ bench-naming: $(TESTSTAMP)
 
 bench-zoo: $(TESTSTAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_zoo $(ARGS)
+
+bench-guidance: $(TESTSTAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_guidance $(ARGS)
+
+bench-throughput: $(TESTSTAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_throughput $(ARGS)
+
+bench-compare: $(TESTSTAMP)
+	$(BIN)/python -m benchmarks.compare $(ARGS)
 
 film: $(TESTSTAMP)
 	$(BIN)/python -m benchmarks.film $(ARGS)

@@ -90,6 +90,14 @@ def needs_of(ctx: AppContext) -> dict[str, Any]:
     return {name: found[name] for name in NEEDED if name in found}
 
 
+def samplers(ctx: AppContext, chosen: str) -> tuple[tuple[str, ...], str]:
+    """Names of samplers that fit the active generator, and the chosen one, or the model's own where it does not fit."""
+    from ltg_core import workflows
+
+    fit = workflows.fitting_samplers(ctx.workspace)
+    return fit, chosen if chosen in fit else fit[0]
+
+
 def suited(
     w: SimpleNamespace, preset: str, before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> dict[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,23 @@ def machine() -> str:
     return (
         f"{name}, {os.cpu_count()} cores, {gpu}, torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
+
+
+def commit() -> str:
+    """The commit that is measured, with a plus where the working tree differs from it; "unknown" outside of git."""
+    try:
+        told = [
+            subprocess.run(
+                ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for words in (
+                ("rev-parse", "--short=12", "HEAD"),
+                ("status", "--porcelain", "--", "ltg_core", "benchmarks/*.py"),
+            )
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return told[0] + ("+" if told[1] else "")
 
 
 def interval(

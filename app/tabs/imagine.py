@@ -54,8 +54,10 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
                 [("A rarer one of its own class", OWN_CLASS), *[(n, n) for n in names]], value=toward
             ),
         }
+        fit, sampler = imagining.samplers(ctx, str(values[w.settings["sampler"]]))
+        update |= {w.settings["sampler"]: gr.Dropdown(list(fit), value=sampler)}
         update |= suit(values)
-        known = {**values, **update, w.label: label, w.toward: toward}
+        known = {**values, **update, w.label: label, w.toward: toward, w.settings["sampler"]: sampler}
         update |= pricing.priced(ctx, w, known, text_ids(values[session.sources]))
         runs, shown = run_choices(ctx), values[session.run]
         if imagining.under_way(ctx):
@@ -71,7 +73,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
 
     w.refresh, w.refresh_inputs = refresh, {*imagining.fitting(w), session.sources, session.run}
     w.refresh_outputs = [w.label, w.toward, w.about, w.estimate, w.runs, w.results, w.large, session.run]
-    w.refresh_outputs += [w.needs, *(w.settings[name] for name in imagining.NEEDED)]
+    w.refresh_outputs += [w.needs, w.settings["sampler"], *(w.settings[name] for name in imagining.NEEDED)]
 
 
 def aim(

@@ -46,7 +46,18 @@ def add_generator_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", default="", choices=("", *DTYPES), help="precision of the networks")
     group.add_argument("--offload", default="none", choices=OFFLOADS, help="what waits in main memory")
     group.add_argument("--slicing", action="store_true", help="decode one image after another")
-    group.add_argument("--chunk", type=int, default=0, metavar="N", help="images in one call of a network")
+    group.add_argument(
+        "--chunk",
+        type=_rows,
+        default=0,
+        metavar="N",
+        help="images in one call of a network, or 'best' to measure which number is quickest here",
+    )
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the networks: loading takes up to minutes, generating is quicker (mostly on a GPU)",
+    )
     group.add_argument(
         "--download",
         action="store_true",
@@ -68,7 +79,15 @@ def generator_options(args: argparse.Namespace) -> GeneratorOptions:
         offload=args.offload,
         slicing=args.slicing,
         chunk=args.chunk,
+        compile=args.compile,
     )
+
+
+def _rows(text: str) -> int:
+    """A number of images, or the one that is measured."""
+    from ltg_core.generators.options import BEST
+
+    return BEST if text == "best" else int(text)
 
 
 def described(generator: Generator) -> tuple[dict[str, Any], str]:
@@ -85,6 +104,8 @@ def described(generator: Generator) -> tuple[dict[str, Any], str]:
         "guided_by": generator.codec.tiny,
         "suggested": dict(generator.suggested),
         "options": generator.options.to_dict(),
+        "samplers": list(generator.samplers),
+        "compiled": generator.compiled,
         "memory_bytes": memory.of(generator.chunk),
     }
     asked = {
@@ -97,7 +118,12 @@ def described(generator: Generator) -> tuple[dict[str, Any], str]:
         f"Generator {generator.name} ({generator.hash}): {generator.image_size} × {generator.image_size} pixels, "
         f"{asked[generator.language]}. Guidance decodes with: {generator.codec.tiny}.",
         f"Memory: {memory.text(generator.chunk)}.",
+        f"Samplers that fit: {', '.join(generator.samplers)}.",
     ]
+    if generator.options.chunk:
+        lines.append(f"Images in one call: {generator.chunk}.")
+    if generator.compiled:
+        lines.append(f"Its networks were {generator.compiled}.")
     if needed:
         lines.append(f"It was made for {needed}; 'generate' uses that where you give nothing else.")
     return facts, "\n".join(lines)

@@ -13,6 +13,7 @@ import torch
 
 from ltg_core.errors import InputError, UnsupportedError
 from ltg_core.generators.options import GeneratorOptions
+from ltg_core.generators.samplers import PACES, fitting
 from ltg_core.generators.schedule import Schedule
 from ltg_core.types import Images, Latents
 
@@ -131,6 +132,7 @@ class Generator(abc.ABC):
         tokens: Words that textual inversions have taught it.
         likeness: Its image adapter, if one was loaded.
         options: What it was loaded with.
+        compiled: Where its networks were compiled: how long that took, in words.
     """
 
     name: str
@@ -152,6 +154,7 @@ class Generator(abc.ABC):
     tokens: tuple[str, ...] = ()
     likeness: ImageAdapter | None = None
     options: GeneratorOptions = GeneratorOptions()
+    compiled: str = ""
 
     @abc.abstractmethod
     def condition(
@@ -191,6 +194,12 @@ class Generator(abc.ABC):
     @abc.abstractmethod
     def encode(self, images: Images) -> Latents:
         """Clean latents of images."""
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """Names of the samplers that fit this model; one that was made for few steps is offered no pace."""
+        fit = fitting(self.scheduler)
+        return tuple(name for name in fit if name not in PACES) if "steps" in self.suggested else fit
 
     @property
     def gradient_scale(self) -> float:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
+from torch import nn
 
 from ltg_core.compat import ensure_torchvision
 from ltg_core.errors import ModelError
 from ltg_core.generators.base import Calls
 from ltg_core.generators.folder import Folder
-from ltg_core.generators.tiny import tiny_decoder
+from ltg_core.generators.tiny import TinyDecoder, tiny_decoder
 from ltg_core.types import Images, Latents
 
 ensure_torchvision()
@@ -43,6 +44,11 @@ class Codec(abc.ABC):
     @abc.abstractmethod
     def encode(self, images: Images) -> Latents:
         """Latents in the denoiser's scale."""
+
+    @property
+    def guide(self) -> nn.Module | None:
+        """The network that decodes on the guidance path; None where there is nothing to decode."""
+        return None
 
     def slice(self) -> None:  # noqa: B027  # nothing to do for most
         """Decode one image after another from now on: slower, with the memory of one."""
@@ -155,6 +161,15 @@ class AutoencoderCodec(Codec):
         if self._guide is not None:
             twin._guide = twin.vae if self._guide is self.vae else imitate(self._guide)
         return twin
+
+    @property
+    def guide(self) -> nn.Module | None:
+        """See `Codec.guide`; the half that decodes."""
+        whole = self._guide if self._tiny is None else self._tiny
+        if isinstance(whole, TinyDecoder):
+            return whole.layers
+        decoder: nn.Module = whole.decoder
+        return decoder
 
     def slice(self) -> None:
         """See `Codec.slice`."""

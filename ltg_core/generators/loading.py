@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch
 
 from ltg_core.errors import UnsupportedError
 from ltg_core.generators.base import Generator
-from ltg_core.generators.options import GeneratorOptions
+from ltg_core.generators.options import BEST, GeneratorOptions
+from ltg_core.generators.tuning import best_chunk, compile_networks
 
 
 def load_generator(
@@ -32,6 +34,8 @@ def load_generator(
         ModelError: A part is missing or cannot be read, or an adapter does not fit.
         InputError: A name that is not on this machine; nothing is fetched here.
         UnsupportedError: No adapter reads it.
+
+    With ``options.compile`` this takes as long as the compiler needs; ``Generator.compiled`` says how long that was.
     """
     from ltg_core.generators.extras import apply_options
     from ltg_core.generators.families import family_of
@@ -51,7 +55,7 @@ def load_generator(
             f"the denoiser of {generator.name!r} reads {generator.latent_shape[0]} channels, its autoencoder makes "
             f"{generator.codec.channels}: a model for inpainting or editing; give one that draws from noise alone"
         )
-    if options.chunk:
+    if options.chunk > 0:
         generator.chunk = options.chunk
     if options.slicing:
         generator.codec.slice()
@@ -59,6 +63,11 @@ def load_generator(
     apply_options(generator, options)
     if options.offload == "layers":
         _layer_by_layer(generator)
+    if options.chunk == BEST:  # the number that is found is what a record must say
+        generator.chunk = best_chunk(generator)[0]
+        generator.options = dataclasses.replace(options, chunk=generator.chunk)
+    if options.compile:
+        generator.compiled = compile_networks(generator)
     return generator
 
 

@@ -13,6 +13,8 @@ from ltg_core.errors import InputError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 OFFLOADS = ("none", "text", "layers")
+BEST = -1
+"""A chunk that is found by measuring."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,9 @@ class GeneratorOptions:
         offload: What waits in main memory: nothing ("none"), the text encoders, which also run there ("text"), or
             the denoiser too, which comes layer by layer ("layers").
         slicing: Whether the autoencoder takes one image after another.
-        chunk: Rows of every network call; 0 for the family's own. Part of what decides an image's last bits.
+        chunk: Rows of every network call; 0 for the family's own, ``BEST`` for what is quickest here, measured when
+            the generator is loaded. Part of what decides an image's last bits.
+        compile: Whether denoiser and guidance decoder are compiled, which makes loading slow and generating quicker.
     """
 
     lora: tuple[str, ...] = ()
@@ -62,14 +66,17 @@ class GeneratorOptions:
     offload: str = "none"
     slicing: bool = False
     chunk: int = 0
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype and self.dtype not in DTYPES:
             raise InputError(f"there is no precision {self.dtype!r}; known: {', '.join(DTYPES)}")
         if self.offload not in OFFLOADS:
             raise InputError(f"offload is {self.offload!r}; choose one of {', '.join(OFFLOADS)}")
-        if not 0 <= self.chunk <= 64:
-            raise InputError(f"chunk is {self.chunk}; give 1 to 64, or 0 for the family's own")
+        if self.chunk != BEST and not 0 <= self.chunk <= 64:
+            raise InputError(
+                f"chunk is {self.chunk}; give 1 to 64, 0 for the family's own, or {BEST} for the quickest"
+            )
         for text in (*self.lora, self.image_adapter):
             Weighted.parse(text)
 

@@ -18,20 +18,11 @@ import torch
 
 from ltg_core.compat import ensure_torchvision
 from ltg_core.errors import InputError, UnsupportedError
+from ltg_core.generators.samplers import CHOICES, SAMPLERS, fitting, prediction_of, solver_of
 from ltg_core.types import Latents
 
 ensure_torchvision()
 import diffusers  # noqa: E402
-
-SAMPLERS: dict[str, str] = {
-    "default": "",
-    "ddim": "DDIMScheduler",
-    "dpm++": "DPMSolverMultistepScheduler",
-    "unipc": "UniPCMultistepScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "flow euler": "FlowMatchEulerDiscreteScheduler",
-}
-"""Names that a person picks, and the deterministic diffusers scheduler behind each."""
 
 
 class Schedule:
@@ -40,7 +31,7 @@ class Schedule:
     Args:
         scheduler: The model's own scheduler; its configuration is used, the object is not touched.
         steps: Number of steps.
-        sampler: A key of `SAMPLERS`.
+        sampler: One of ``samplers.CHOICES``; a pace stands for its solver here.
         shift: Of a flow model's noise levels, on top of the model's own: above 1, more of the steps are spent on
             high noise, where the content is decided (Esser et al. 2024). Other models keep theirs.
         mu: Of flow models whose shift depends on the number of tokens ("dynamic shifting"); from `shift_of_size`.
@@ -61,15 +52,21 @@ class Schedule:
         mu: float | None = None,
         even: bool = False,
     ) -> None:
-        if sampler not in SAMPLERS:
-            raise InputError(f"there is no sampler {sampler!r}; known: {', '.join(SAMPLERS)}")
-        self.scheduler = _make(scheduler, SAMPLERS[sampler], shift, mu)
+        if sampler not in CHOICES:
+            raise InputError(f"there is no sampler {sampler!r}; known: {', '.join(CHOICES)}")
+        fit = fitting(scheduler)
+        if sampler not in fit:
+            raise UnsupportedError(
+                f"the sampler {sampler!r} does not fit this model ({prediction_of(scheduler)}, "
+                f"{type(scheduler).__name__}); choose {' or '.join(fit)}"
+            )
+        self.scheduler = _make(scheduler, SAMPLERS[solver_of(sampler)], shift, mu)
         self._set_timesteps(steps, shift, mu, even)
         self._draws = _draws(self.scheduler)
         self._rngs: list[torch.Generator] = []
         self.timesteps: list[float] = [float(t) for t in self.scheduler.timesteps]
         self._raw = self.scheduler.timesteps
-        self.prediction = _prediction(self.scheduler)
+        self.prediction = prediction_of(self.scheduler)
 
     def _set_timesteps(self, steps: int, shift: float, mu: float | None, even: bool) -> None:
         config = self.scheduler.config
@@ -238,17 +235,9 @@ def _make(scheduler: Any, class_name: str, more_shift: float, mu: float | None) 
         if str(config.get("variance_type", "")).startswith("learned"):
             changes["variance_type"] = "fixed_small"  # the network's own guess of it is not integrated here
         return type(scheduler).from_config(config, **changes)
-    prediction = _prediction(scheduler)
-    flow = prediction == "flow_prediction"
     if class_name == "FlowMatchEulerDiscreteScheduler":
-        if not flow:
-            raise UnsupportedError(
-                f"the model predicts {prediction}, flow euler integrates flows; choose ddim or dpm++"
-            )
         return diffusers.FlowMatchEulerDiscreteScheduler(shift=more_shift * _own_shift(config, mu))
-    if flow:
-        if class_name not in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler"):
-            raise UnsupportedError("the model predicts a flow; choose default, dpm++, unipc or flow euler")
+    if prediction_of(scheduler) == "flow_prediction":
         return getattr(diffusers, class_name)(
             prediction_type="flow_prediction",
             use_flow_sigmas=True,
@@ -262,12 +251,6 @@ def _own_shift(config: dict[str, Any], mu: float | None) -> float:
     if config.get("use_dynamic_shifting") and mu is not None:
         return math.exp(mu) if config.get("time_shift_type", "exponential") == "exponential" else mu
     return float(config.get("flow_shift", config.get("shift", 1.0)) or 1.0)
-
-
-def _prediction(scheduler: Any) -> str:
-    if _is_flow_match(scheduler):
-        return "flow_prediction"
-    return str(scheduler.config.get("prediction_type", "epsilon"))
 
 
 def _is_flow_match(scheduler: Any) -> bool:

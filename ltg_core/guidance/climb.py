@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -16,11 +17,62 @@ _MIN_B = 1e-3  # below this a shift of the estimate would need an unbounded shif
 
 Trace = list[dict[str, Any]]
 
+_BETAS = 0.9, 0.999
+_EPSILON = 1e-8
+
 
 def guided_steps(guidance: Guidance, steps: int) -> set[int]:
-    """Indices of the steps at which the gradient is followed: every k-th of the band."""
+    """Indices of the steps at which a gradient is computed: every k-th of the band."""
     first, last = round(guidance.band_start * steps), round(guidance.band_end * steps)
     return set(range(first, min(last, steps), guidance.every))
+
+
+def held_steps(guidance: Guidance, steps: int) -> set[int]:
+    """Indices of the steps of the band in between: with ``hold`` the last direction is followed there, at no cost."""
+    if not guidance.hold:
+        return set()
+    return guided_steps(dataclasses.replace(guidance, every=1), steps) - guided_steps(guidance, steps)
+
+
+@dataclasses.dataclass(eq=False)
+class Memory:
+    """What a climb carries from step to step, by row.
+
+    Attributes:
+        direction: (B, C, h, w) followed last, zero where it was not used.
+        level: (B,) of the signal when it was found.
+        first: (B, C, h, w) running mean of the directions.
+        second: (B, C, h, w) running mean of their squares.
+        count: Gradients so far.
+    """
+
+    direction: torch.Tensor | None = None
+    level: torch.Tensor | None = None
+    first: torch.Tensor | None = None
+    second: torch.Tensor | None = None
+    count: int = 0
+
+    def take(self, rows: torch.Tensor) -> None:
+        """Keep these rows only; repeats are allowed."""
+        for name in ("direction", "level", "first", "second"):
+            value = getattr(self, name)
+            if value is not None:
+                setattr(self, name, value[rows])
+
+    def moments(self, direction: torch.Tensor) -> torch.Tensor:
+        """Adam's direction (Kingma and Ba 2015) over the steps so far: mean / sqrt(mean square), bias corrected.
+
+        Across the steps of a sampler as in adaptive-moment guidance (Belardi et al. 2026); that every gradient is
+        brought to unit root mean square first is ours. Where they agree the result has unit size, else it is shorter.
+        """
+        if self.first is None or self.second is None:
+            self.first, self.second = torch.zeros_like(direction), torch.zeros_like(direction)
+        one, two = _BETAS
+        self.count += 1
+        self.first = one * self.first + (1 - one) * direction
+        self.second = two * self.second + (1 - two) * direction.square()
+        mean, square = self.first / (1 - one**self.count), self.second / (1 - two**self.count)
+        return mean / (square.sqrt() + _EPSILON)
 
 
 def climb(
@@ -32,6 +84,7 @@ def climb(
     guidance: Guidance,
     trace: Trace,
     weights: torch.Tensor | None = None,
+    memory: Memory | None = None,
 ) -> Denoise:
     """Wrap a denoiser: z0 <- z0 + w gap g / rms(g), per sample, at the guided steps.
 
@@ -39,15 +92,30 @@ def climb(
     denoiser (as the algorithm box of Longtail Guidance does). The unit of the step, the gap that the text makes in
     the clean estimate, is ours; it makes the weight dimensionless. Samples whose signal has reached the target
     percentile are left alone; non-finite or vanishing gradients are skipped and counted in the trace. ``weights`` (B,)
-    gives every sample its own.
+    gives every sample its own. ``memory`` goes on where another wrapper of the same rows ended.
     """
-    active = guided_steps(guidance, len(schedule))
+    active, held = guided_steps(guidance, len(schedule)), held_steps(guidance, len(schedule))
     top = objective.level_at(guidance.target)
+    memory = memory or Memory()
+
+    def shifted(estimate: Estimate, b: float, direction: torch.Tensor, moved: torch.Tensor) -> Estimate:
+        unit = torch.where(estimate.gap > 0, estimate.gap, 0.1 * _rms(estimate.clean))
+        move = (guidance.weight if weights is None else weights.to(unit)) * unit * moved
+        shift = move.view(-1, 1, 1, 1) * direction
+        return estimate._replace(clean=estimate.clean + shift, output=estimate.output + shift / b)
 
     def wrapped(z: Latents, index: int) -> Estimate:
         _, b = schedule.affine(index)
-        if index not in active or abs(b) < _MIN_B:
+        if index not in active | held or abs(b) < _MIN_B:
             return denoise(z, index)
+        if index in held:
+            estimate = denoise(z, index)
+            if memory.direction is None or memory.level is None:
+                return estimate
+            used = memory.direction.flatten(1).any(dim=1).float()
+            weight = guidance.weight if weights is None else weights.tolist()
+            trace.append({**_entry(index, memory.level, weight, used), "held": True})
+            return shifted(estimate, b, memory.direction, memory.level < top)
         if guidance.climb == "full":
             estimate, gradient, level = _through_denoiser(denoise, generator, objective, labels, z, index)
         else:
@@ -55,11 +123,11 @@ def climb(
                 estimate = denoise(z, index)
             gradient, level = _at_estimate(generator, objective, labels, estimate.clean)
         direction, used = unit_direction(gradient)
-        unit = torch.where(estimate.gap > 0, estimate.gap, 0.1 * _rms(estimate.clean))
-        move = (guidance.weight if weights is None else weights.to(unit)) * unit * used * (level < top)
-        shift = move.view(-1, 1, 1, 1) * direction
+        if guidance.adam:
+            direction = memory.moments(direction)
+        memory.direction, memory.level = used.view(-1, 1, 1, 1) * direction, level
         trace.append(_entry(index, level, guidance.weight if weights is None else weights.tolist(), used))
-        return estimate._replace(clean=estimate.clean + shift, output=estimate.output + shift / b)
+        return shifted(estimate, b, direction, used * (level < top))
 
     return wrapped
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from ltg_core.errors import InputError
+from ltg_core.generators.samplers import CHOICES, PACES
 from ltg_core.params import Params, param
 
 SEARCHES = ("none", "lookahead", "halving", "particles", "best of n")
@@ -41,12 +42,16 @@ class Guidance(Params):
     """All settings of one guided generation.
 
     Search chooses among candidates, climb follows the gradient; ``search="none", climb="none"`` (or a weight of 0)
-    is the unguided sampler, bit for bit.
+    is the unguided sampler, bit for bit. A sampler that is a pace sets ``steps``.
     """
 
     signal: str = param("epistemic", "Signal of rarity that is sought")
     steps: int = param(16, "Denoising steps of the final image", low=2, high=1000)
-    sampler: str = param("default", "Scheduler; default is the model's own")
+    sampler: str = param(
+        "default",
+        "Sampler: the model's own, one with its own number of steps (quality 40, balanced 20, fast 10), or a solver",
+        choices=CHOICES,
+    )
     cfg: float = param(
         3.0,
         "Classifier-free guidance scale; 1 for none. Higher keeps closer to the words (3 for small models, 5 to 8 for "
@@ -90,6 +95,8 @@ class Guidance(Params):
     band_start: float = param(0.25, "Share of the steps after which the climb begins", low=0.0, high=1.0)
     band_end: float = param(0.75, "Share of the steps after which the climb ends", low=0.0, high=1.0)
     every: int = param(2, "Climb at every k-th step of the band", low=1, high=100)
+    hold: bool = param(False, "Follow the last direction at the steps in between too; costs nothing")
+    adam: bool = param(False, "Smooth the gradient over the steps by Adam's moments")
     target: float = param(
         97.0, "Stop climbing above this percentile of held-out real data; 100 for never", low=0, high=100
     )
@@ -132,6 +139,8 @@ class Guidance(Params):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.sampler in PACES:
+            object.__setattr__(self, "steps", PACES[self.sampler].steps)
         if self.band_start > self.band_end:
             raise InputError(
                 f"the climb would begin at {self.band_start} and end at {self.band_end}; swap them"

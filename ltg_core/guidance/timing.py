@@ -111,12 +111,12 @@ def measure(generator: Generator, target: Target) -> Measured:
     )
 
 
-def schedule_shares(generator: Generator) -> Shares:
-    """The shares of noise of a generator's own schedules."""
+def schedule_shares(generator: Generator, sampler: str = "default") -> Shares:
+    """The shares of noise of a generator's own schedules, of the final image with this sampler."""
 
     def shares(steps: int, draft: bool) -> list[float]:
-        sampler, shift = (generator.draft_sampler, DRAFT_SHIFT) if draft else ("default", 1.0)
-        made = generator.schedule(steps, sampler, shift)
+        chosen, shift = (generator.draft_sampler, DRAFT_SHIFT) if draft else (sampler, 1.0)
+        made = generator.schedule(steps, chosen, shift)
         return [made.noise_share(index) for index in range(len(made))]
 
     return shares

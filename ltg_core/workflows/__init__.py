@@ -92,6 +92,7 @@ from ltg_core.workflows.scoring import features, outputs, score
 from ltg_core.workflows.setup import (
     active_classifier,
     active_generator,
+    fitting_samplers,
     generator_at,
     generator_options,
     plain_prompt,
@@ -274,6 +275,7 @@ __all__ = [
     "stored_classifier",
     "stored_matrix",
     "suggest",
+    "fitting_samplers",
     "suggested_settings",
     "surprising",
     "sweep_order",

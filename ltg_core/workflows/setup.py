@@ -16,6 +16,7 @@ from ltg_core.generators.base import Generator
 from ltg_core.generators.hub import cached, is_name
 from ltg_core.generators.judge import prompt_of
 from ltg_core.generators.options import GeneratorOptions
+from ltg_core.generators.samplers import CHOICES
 from ltg_core.models.classifier import Classifier
 from ltg_core.models.loaders import (
     FACTORY,
@@ -214,8 +215,9 @@ def use_generator(
     path = cached(str(folder)) if is_name(str(folder)) else Path(folder).expanduser().resolve()
     options = (options or GeneratorOptions()).resolved()
     generator = _load_at(path, device, options)
-    record = {"path": str(path), "hash": generator.hash, "name": generator.name}
+    record: dict[str, Any] = {"path": str(path), "hash": generator.hash, "name": generator.name}
     record["language"] = generator.language
+    record["samplers"] = list(generator.samplers)
     extras = {"options": options.to_dict(), "suggested": dict(generator.suggested)}
     ws.put_state("generator", record | {name: value for name, value in extras.items() if value})
     return generator
@@ -246,6 +248,11 @@ def suggested_settings(ws: Workspace) -> dict[str, Any]:
     scale; empty for most. Nothing is loaded.
     """
     return dict((ws.get_state("generator") or {}).get("suggested") or {})
+
+
+def fitting_samplers(ws: Workspace) -> tuple[str, ...]:
+    """Names of the samplers that fit the active generator; all of them while that is not known. Nothing is loaded."""
+    return tuple((ws.get_state("generator") or {}).get("samplers") or CHOICES)
 
 
 def generator_at(

@@ -86,6 +86,10 @@ def test_a_generator_made_for_few_steps_brings_its_settings_and_takes_them_along
         workflows.use_generator(ctx.workspace, model_folder("turbo"))
         shown = redrawn(page, ctx)
         assert shown["imagine-steps"] == 4 and shown["imagine-cfg"] == 1.0
+        offered = [name for name, _ in shown["imagine-sampler"]["choices"]]
+        assert offered == ["default", "ddim", "dpm++", "unipc", "euler"], (
+            "a flow's sampler does not fit, nor a pace"
+        )
         text = flat(shown["imagine-about"])
         assert "With steps 4 and guidance scale 1," in text and "Custom" not in text
         other = page.call("imagine-preset", "change", imagine_preset="feedback-guided")
@@ -95,6 +99,7 @@ def test_a_generator_made_for_few_steps_brings_its_settings_and_takes_them_along
     finally:
         ctx.workspace.put_state("generator", own)
     back = redrawn(page, ctx)
+    assert ["flow euler", "flow euler"] in [list(pair) for pair in back["imagine-sampler"]["choices"]]
     assert back["imagine-steps"] == 16 and back["imagine-cfg"] == 3.0
     assert "guidance scale" not in flat(back["imagine-about"])
 

@@ -117,6 +117,8 @@ def test_the_command_line_says_what_a_generator_is_and_needs(
     assert main(["use", "--generator", str(model_folder("flux schnell")), "--chunk", "1", *at]) == 0
     assert workflows.suggested_settings(fitted) == {"steps": 4, "cfg": 1.0}
     out = capsys.readouterr().out
+    assert "Samplers that fit: default, dpm++, unipc, flow euler." in out and "Images in one call: 1." in out
+    assert workflows.fitting_samplers(fitted) == ("default", "dpm++", "unipc", "flow euler")
     assert "asked by text" in out and "Memory: about" in out and "made for steps 4, cfg 1" in out
     status = main(
         ["generate", "--class", "stop", "--number", "1", "--preset", "unguided", "--json", "--quiet", *at]
