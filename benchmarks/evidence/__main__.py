@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.evidence.parts import PARTS, all_parts
 from benchmarks.evidence.signs import QUICK, Signs, Sizes
-from benchmarks.evidence.tables import write
+from benchmarks.evidence.pages import write
 from benchmarks.evidence.units import Clock, Store, Unit, breadth_first, campaign
 from benchmarks.measure import RESULTS, ROOT
 
@@ -53,14 +53,14 @@ def main(words: list[str] | None = None) -> None:
 
     def say(text: str) -> None:
         print(text, flush=True)
-        write(store, parts.values())
+        write(store)
 
     def measure(unit: Unit) -> dict[str, Any]:
         found: dict[str, Any] = parts[unit.part].measure(unit, store)
         return found
 
     missing = campaign(units, store, settings_of, measure, clock, say)
-    write(store, parts.values())
+    write(store)
     print(f"{len(units) - len(missing)} of {len(units)} units are there" + (
         f"; the time was up before {missing[0].part}, {missing[0].arm}, seed {missing[0].seed}" if missing else ""
     ))  # fmt: skip

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from benchmarks.evidence.adversarial import Adversarial
+from benchmarks.evidence.discovery import Discovery
 from benchmarks.evidence.roadsigns import retraining_parts
+from benchmarks.evidence.signals import Signals
 from benchmarks.evidence.signs import Signs
 from benchmarks.evidence.units import Clock, Store, Unit
 
-PARTS = ("recipe", "roadsigns", "curve")
+PARTS = ("recipe", "roadsigns", "curve", "adversarial", "discovery", "signals")
 
 
 class Part(Protocol):
@@ -29,4 +32,9 @@ class Part(Protocol):
 
 def all_parts(signs: Signs, clock: Clock, *, quick: bool = False) -> list[Part]:
     """Every part of ``PARTS``."""
-    return [*retraining_parts(signs, clock)]
+    return [
+        *retraining_parts(signs, clock),
+        Adversarial(signs, clock),
+        Discovery(signs, clock),
+        Signals(signs, clock, quick),
+    ]

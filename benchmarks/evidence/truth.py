@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench_demo import Oracles, names_of
-from benchmarks.evidence.statistics import Judged, unpacked
+from benchmarks.evidence.statistics import Judged, packed, unpacked
 from ltg_core.demo.data import Split
 from ltg_core.demo.plan import PLANTED, planted
 from ltg_core.demo.world import CLASSES, CONDITIONS
@@ -23,15 +23,12 @@ CELLS = {(sign, condition) for sign, names in PLANTED.items() for condition in n
 
 def frame_record(train: Split, test: Split) -> dict[str, Any]:
     """The test images in a few kilobytes, so that tables can be written where nothing is rendered."""
-    from benchmarks.evidence.statistics import packed
-
-    hidden = np.array([planted(CLASSES[s], c) for s, c in zip(test.signs, test.conditions, strict=True)])
     counts = np.bincount(train.signs, minlength=len(CLASSES))
     return {
         "classes": list(CLASSES),
         "train_counts": counts.tolist(),
         "labels": "".join(str(int(s)) for s in test.signs),
-        "planted": packed(hidden),
+        "planted": packed(hidden_of(test)),
     }
 
 
@@ -68,3 +65,23 @@ class Examiner:
             "planted": int(inside[on].sum()),
             "conditions": len(np.unique(shown)) / len(CONDITIONS),
         }
+
+
+def hidden_of(split: Split) -> np.ndarray:
+    """(N,) bool, which pictures fall into planted cells."""
+    return np.array([planted(CLASSES[s], c) for s, c in zip(split.signs, split.conditions, strict=True)])
+
+
+def counted(named: list[tuple[str, str]], certain: list[tuple[str, str]]) -> dict[str, Any]:
+    """Of the first findings, and of those that pass the corrected test: planted cells, recall, share of others."""
+
+    def of(cells: list[tuple[str, str]]) -> dict[str, Any]:
+        hits = sum(cell in CELLS for cell in cells)
+        return {
+            "findings": len(cells),
+            "hits": hits,
+            "recall": hits / len(CELLS),
+            "false_discovery": 1 - hits / len(cells) if cells else 0.0,
+        }
+
+    return {"first": of(named), "significant": of(certain)}
