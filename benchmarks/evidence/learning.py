@@ -38,7 +38,7 @@ class Recipe:
     """
 
     scope: str = "whole"
-    lr: float = 1e-3
+    lr: float = 3e-4
     weight: float = 1.0
     batch: int = 64
 

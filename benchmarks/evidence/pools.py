@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -12,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from benchmarks.evidence.units import Clock, plain
+from benchmarks.evidence.units import Clock, plain, same
+from benchmarks.measure import read_json, write_json
 from ltg_core.generators.base import Generator
 from ltg_core.guidance.engine import GenerateRequest, Target, generate_images
 from ltg_core.guidance.settings import Guidance
@@ -78,12 +78,10 @@ class Pool:
         self.generator, self.target, self.guidance, self.prompt = generator, target, guidance, prompt
         self.seed, self.start, self.clock = seed, start, clock or Clock()
         self.classes = len(target.classifier.labels)
-        identity = plain({
-            "guidance": guidance.to_dict(), "seed": seed, "start": start, "classifier": target.classifier.hash,
-            "words": [prompt(0, k) for k in range(12)],
-        })  # fmt: skip
-        stamp = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-        self.folder = folder / f"{name}-{seed}-{stamp}"
+        words = [prompt(0, k) for k in range(12)]
+        identity = {"guidance": guidance.to_dict(), "seed": seed, "start": start,
+                    "classifier": target.classifier.hash, "words": words}  # fmt: skip
+        self.folder = _folder(folder, f"{name}-{seed}", plain(identity))
         self.batches: list[dict[str, Any]] = []
         for path in sorted(self.folder.glob("*.npz")):
             with np.load(path) as file:
@@ -181,3 +179,17 @@ class Pool:
             np.savez_compressed(file, **batch)
         os.replace(temporary, self.folder / f"{len(self.batches):05d}.npz")
         self.batches.append(batch)
+
+
+def _folder(root: Path, name: str, identity: dict[str, Any]) -> Path:
+    """The folder of images that were made in this way, or a new one."""
+    number = 0
+    while True:
+        folder = root / f"{name}-{number}"
+        found = read_json(folder / "identity.json")
+        if found is None:
+            write_json(folder / "identity.json", identity)
+            return folder
+        if same(found, identity):
+            return folder
+        number += 1

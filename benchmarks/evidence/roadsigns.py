@@ -21,8 +21,6 @@ TUNING_SEED = 90
 RECIPES: dict[str, learning.Recipe] = {
     "lr 0.0003, weight 1": learning.Recipe(lr=3e-4),
     "lr 0.001, weight 1": learning.Recipe(lr=1e-3),
-    "lr 0.003, weight 1": learning.Recipe(lr=3e-3),
-    "lr 0.001, weight 0.5": learning.Recipe(lr=1e-3, weight=0.5),
 }
 
 

@@ -57,7 +57,7 @@ class Sizes:
 
 
 QUICK = Sizes(
-    train=60, world=60, val=40, test=60, images=20, epochs=1, steps=2, network_steps=2, head_passes=1, checked=10
+    train=60, world=60, val=40, test=60, images=20, epochs=1, steps=2, network_steps=2, head_passes=1, checked=20
 )
 
 

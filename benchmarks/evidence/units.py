@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import machine, read_json, write_json
+from ltg_core.guidance.settings import Guidance
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -45,7 +46,7 @@ class Store:
     def read(self, unit: Unit, settings: dict[str, Any] | None = None) -> dict[str, Any] | None:
         """What was measured, None where it is missing or was measured with other settings than these."""
         found: dict[str, Any] | None = read_json(self.folder / unit.file)
-        if found is None or (settings is not None and found["settings"] != plain(settings)):
+        if found is None or (settings is not None and not same(found["settings"], plain(settings))):
             return None
         return found
 
@@ -68,6 +69,14 @@ def plain(settings: dict[str, Any]) -> dict[str, Any]:
     """As JSON gives it back."""
     back: dict[str, Any] = json.loads(json.dumps(settings))
     return back
+
+
+def same(stored: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether something was made with these settings; a field of the guidance that came later began at the value that
+    changes nothing, which is its default."""
+    if isinstance(stored.get("guidance"), dict) and isinstance(wanted.get("guidance"), dict):
+        stored = {**stored, "guidance": {**Guidance().to_dict(), **stored["guidance"]}}
+    return stored == wanted
 
 
 class Clock:
