@@ -146,7 +146,9 @@ def _pair(guided: np.ndarray, control: np.ndarray) -> dict[str, list[float]]:
     return {"guided": [round(float(v), 1) for v in guided], "control": [round(float(v), 1) for v in control]}
 
 
-def ratio(top: np.ndarray, bottom: np.ndarray, rounds: int = 2000, seed: int = 0) -> tuple[float, float, float]:
+def ratio(
+    top: np.ndarray, bottom: np.ndarray, rounds: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
     """Ratio of the means of two columns of the same pairs, with its 95 % bootstrap interval over pairs."""
     draws = np.random.default_rng(seed).integers(len(top), size=(rounds, len(top)))
     with np.errstate(divide="ignore", invalid="ignore"):

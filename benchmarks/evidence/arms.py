@@ -113,11 +113,15 @@ CURVE: tuple[Arm, ...] = tuple(
 
 def small(guidance: Guidance, signs: Signs) -> Guidance:
     """The settings, in the quick form with a few steps and candidates."""
-    if not signs.sizes.steps:
+    return shortened(guidance, signs.sizes.steps)
+
+
+def shortened(guidance: Guidance, steps: int) -> Guidance:
+    """So few steps, with two candidates; 0 steps for the settings as they are."""
+    if not steps:
         return guidance
-    return dataclasses.replace(
-        guidance, steps=signs.sizes.steps, candidates=min(2, guidance.candidates), draft_steps=1, survivors=1
-    )
+    few = min(2, guidance.candidates)
+    return dataclasses.replace(guidance, steps=steps, candidates=few, draft_steps=1, survivors=1)
 
 
 def plain_words(label: int, attempt: int) -> str:

@@ -70,7 +70,13 @@ class Discovery:
             "attempts": taken.attempts,
             "errors": int((said != taken.labels).sum()),
             "found": [
-                {"cell": f"{f.sign} / {f.word}", "n": f.n, "bad": f.bad, "p": round(f.p, 6), "q": round(f.q, 6)}
+                {
+                    "cell": f"{f.sign} / {f.word}",
+                    "n": f.n,
+                    "bad": f.bad,
+                    "p": round(f.p, 6),
+                    "q": round(f.q, 6),
+                }
                 for f in found[:FIRST]
             ],
             "certain": sum(one.q <= 0.05 for one in found),

@@ -47,21 +47,31 @@ def chart(path: Path, lines: Sequence[Line], x_name: str, y_name: str) -> None:
     ]
     for k in range(int((high - low) / step) + 1):
         v = low + k * step
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(v):.1f}" y2="{y(v):.1f}" stroke="#ddd"/>')
+        parts.append(
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(v):.1f}" y2="{y(v):.1f}" stroke="#ddd"/>'
+        )
         parts.append(f'<text x="{LEFT - 8}" y="{y(v) + 4:.1f}" text-anchor="end">{v:g}</text>')
-    parts += [f'<text x="{x(v):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{v:g}</text>' for v in xs]
+    parts += [
+        f'<text x="{x(v):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{v:g}</text>' for v in xs
+    ]
     for place, line in enumerate(lines):
         colour, shift = COLOURS[place % len(COLOURS)], 3 * (place - (len(lines) - 1) / 2)
         spots = [(x(p[0]) + shift, *(y(v) for v in p[1:])) for p in sorted(line.points)]
         way = " ".join(f"{px:.1f},{py:.1f}" for px, py, _, _ in spots)
         parts.append(f'<polyline points="{way}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for px, py, bottom, top in spots:
-            parts.append(f'<line x1="{px:.1f}" x2="{px:.1f}" y1="{bottom:.1f}" y2="{top:.1f}" stroke="{colour}"/>')
+            parts.append(
+                f'<line x1="{px:.1f}" x2="{px:.1f}" y1="{bottom:.1f}" y2="{top:.1f}" stroke="{colour}"/>'
+            )
             parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5" fill="{colour}"/>')
         name_y = TOP + 14 + 18 * place
-        parts.append(f'<text x="{WIDTH - RIGHT + 12}" y="{name_y}" fill="{colour}">{escape(line.name)}</text>')
+        parts.append(
+            f'<text x="{WIDTH - RIGHT + 12}" y="{name_y}" fill="{colour}">{escape(line.name)}</text>'
+        )
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 10}" text-anchor="middle">{escape(x_name)}</text>')
     turned = f'transform="rotate(-90 16 {HEIGHT / 2:.0f})"'
-    parts.append(f'<text x="16" y="{HEIGHT / 2:.0f}" text-anchor="middle" {turned}>{escape(y_name)}</text></svg>')
+    parts.append(
+        f'<text x="16" y="{HEIGHT / 2:.0f}" text-anchor="middle" {turned}>{escape(y_name)}</text></svg>'
+    )
     path.write_text("\n".join(parts) + "\n", encoding="utf-8")

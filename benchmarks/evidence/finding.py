@@ -74,4 +74,6 @@ def findings(table: np.ndarray, bad: np.ndarray, labels: np.ndarray, words: Sequ
     p = excess(hits, n, int(bad.sum()), len(bad))
     q = corrected(p)
     made = [Finding(*row, float(a), float(b)) for row, a, b in zip(rows, p, q, strict=True)]
-    return sorted((one for one in made if one.bad), key=lambda one: (one.p, -one.bad / one.n, one.sign, one.word))
+    return sorted(
+        (one for one in made if one.bad), key=lambda one: (one.p, -one.bad / one.n, one.sign, one.word)
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -49,17 +48,41 @@ class Recipe:
         )
 
 
-def training_set(
-    real: Split, images: np.ndarray, labels: np.ndarray, weight: float, val: Split
-) -> TrainingSet:
-    """Real pictures, then synthetic ones (N, H, W, 3) with the class that was asked for; validation is watched only."""
-    pixels = torch.from_numpy(real.images)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Real:
+    """Real pictures that are learned from, and real ones that are only watched.
+
+    Attributes:
+        pixels: uint8 (N, 3, H, W).
+        labels: int64 (N,).
+        held: uint8 (M, 3, H, W).
+        held_labels: int64 (M,).
+        classes: How many.
+    """
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    held: torch.Tensor
+    held_labels: torch.Tensor
+    classes: int
+
+
+def real_signs(signs: Signs) -> Real:
+    """The bundled pictures."""
+    train, val = signs.train, signs.val
+    parts = (torch.from_numpy(a) for a in (train.images, train.signs, val.images, val.signs))
+    return Real(*parts, len(CLASSES))
+
+
+def training_set(real: Real, images: np.ndarray, labels: np.ndarray, weight: float) -> TrainingSet:
+    """Real pictures, then synthetic ones, uint8 (N, H, W, 3), with the class (N,) that was asked for."""
+    pixels = real.pixels
     if len(images):
         pixels = torch.cat([pixels, torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))])
-    targets = torch.cat([torch.from_numpy(real.signs), torch.from_numpy(labels.astype(np.int64))])
-    weights = torch.cat([torch.ones(len(real.signs)), torch.full((len(labels),), weight)])
-    one_hot = F.one_hot(targets, len(CLASSES)).float()
-    held = torch.from_numpy(val.images)
+    targets = torch.cat([real.labels, torch.from_numpy(labels.astype(np.int64))])
+    weights = torch.cat([torch.ones(len(real.labels)), torch.full((len(labels),), weight)])
+    one_hot = F.one_hot(targets, real.classes).float()
+    held = real.held
     return TrainingSet(
         fetch=lambda at: pixels[at].float() / 255,
         targets=one_hot,
@@ -67,8 +90,8 @@ def training_set(
         groups=torch.full((len(targets),), -1),
         about=About((one_hot * weights[:, None]).sum(dim=0)),
         held=lambda at: held[at].float() / 255,
-        held_labels=torch.from_numpy(val.signs),
-        classes=len(CLASSES),
+        held_labels=real.held_labels,
+        classes=real.classes,
         fingerprint=hashlib.sha256(
             pixels.numpy().tobytes() + targets.numpy().tobytes() + weights.numpy().tobytes()
         ).hexdigest()[:32],
@@ -91,16 +114,9 @@ class Learned:
 
 
 def retrained(
-    signs: Signs,
-    loss: str,
-    images: np.ndarray,
-    labels: np.ndarray,
-    recipe: Recipe,
-    seed: int,
-    clock: Clock,
-    classifier: Classifier | None = None,
+    signs: Signs, loss: str, images: np.ndarray, labels: np.ndarray, recipe: Recipe, seed: int, clock: Clock
 ) -> Learned:
-    """A copy of the bundled classifier after retraining; the same training is not done twice.
+    """A copy of the bundled classifier after retraining.
 
     Args:
         signs: The world.
@@ -110,15 +126,38 @@ def retrained(
         recipe: How.
         seed: Of order, changes and dropout.
         clock: Asked at every report.
-        classifier: Where it begins; None for the bundled one.
     """
-    start = classifier or signs.classifier
-    data = training_set(signs.train, images, labels, recipe.weight, signs.val)
+    data = training_set(real_signs(signs), images, labels, recipe.weight)
     settings = recipe.settings(signs.sizes.epochs)
+    return learned(signs.work, signs.classifier, data, loss, settings, seed, clock)
+
+
+def learned(
+    work: Path,
+    start: Classifier,
+    data: TrainingSet,
+    loss: str,
+    settings: TrainSettings,
+    seed: int,
+    clock: Clock,
+    device: str = "cpu",
+) -> Learned:
+    """Train; the same training is not done twice.
+
+    Args:
+        work: Where checkpoints and weights are kept.
+        start: Where it begins, or whose architecture it has.
+        data: What is learned from.
+        loss: Name of the loss.
+        settings: Of the training core.
+        seed: Of weights, order, changes and dropout.
+        clock: Asked at every report.
+        device: "cpu" or "cuda".
+    """
     stamp = hashlib.sha256(
         f"{data.fingerprint} {settings.to_dict()} {loss} {seed} {start.hash}".encode()
     ).hexdigest()[:20]
-    folder = signs.work / "trained"
+    folder = work / "trained"
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / f"{stamp}.done"
     teacher = Teacher(start, settings, (), seed)
@@ -131,7 +170,7 @@ def retrained(
 
     trained = Fit(
         teacher.student(), data, LOSSES[loss](), InstanceSampler(), settings, seed=seed,
-        checkpoint=folder / f"{stamp}.ckpt",
+        checkpoint=folder / f"{stamp}.ckpt", device=device,
     ).run(what=f"seed {seed}", on_progress=report, cancel=CancelToken())  # fmt: skip
     last = trained.history[-1]
     kept = {
@@ -156,8 +195,3 @@ def right_adjusted(classifier: Classifier, signs: Signs) -> tuple[np.ndarray, fl
     here, there = (outputs(classifier, split.images).logits.numpy() for split in (signs.test, signs.val))
     tau = fit_tau(there, signs.val.signs, counts) if len(there) >= 20 else 1.0
     return adjusted(here, counts, tau).argmax(axis=1) == signs.test.signs, tau
-
-
-def kept_results(folder: Path) -> dict[str, Any]:
-    """How much is kept in the work folder, for people."""
-    return {"trainings": len(list((folder / "trained").glob("*.done")))}

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.evidence.tables import curve, recipe, roadsigns
+from benchmarks.evidence.tables_data import extrapolation, photos
 from benchmarks.evidence.tables_more import adversarial, discovery, signals
 from benchmarks.evidence.units import Store
 
-SECTIONS: tuple[Callable[[Store], list[str]], ...] = (roadsigns, curve, recipe, discovery, adversarial, signals)
+SECTIONS: tuple[Callable[[Store], list[str]], ...] = (
+    roadsigns, curve, recipe, discovery, adversarial, signals, photos, extrapolation,
+)  # fmt: skip
 
 
 def sections(store: Store) -> list[str]:

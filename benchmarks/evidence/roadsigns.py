@@ -56,7 +56,11 @@ class Retraining:
         frame = frame_of(self.frame(store))
         found: dict[str, Any] = {
             "right": packed(trained.right),
-            "figures": {name: round(value, 5) for name, value in frame.measured(trained.right).items()},
+            "figures": {
+                name: round(value, 5)
+                for name, value in frame.measured(trained.right).items()
+                if value == value
+            },
             "validation": trained.validation,
             "optimiser_steps": trained.steps,
         }

@@ -24,13 +24,18 @@ from ltg_core.signals.reference import Reference, fit_reference, score_all
 from ltg_core.types import Outputs
 
 DEMO = "demo"
-NETWORKS = {"CIFAR-10, ResNet-20": ("20", "resnet20-12fca82f.th"), "CIFAR-10, ResNet-56": ("56", "resnet56-4bfd9763.th")}
+NETWORKS = {
+    "CIFAR-10, ResNet-20": ("20", "resnet20-12fca82f.th"),
+    "CIFAR-10, ResNet-56": ("56", "resnet56-4bfd9763.th"),
+}
 HELD = 5_000
 """Of CIFAR-10's training images, for percentiles."""
 _DRAWS = 300
 
 
-def ranked(scores: dict[str, np.ndarray], truths: dict[str, np.ndarray], draws: int = _DRAWS) -> dict[str, dict[str, Any]]:
+def ranked(
+    scores: dict[str, np.ndarray], truths: dict[str, np.ndarray], draws: int = _DRAWS
+) -> dict[str, dict[str, Any]]:
     """AUROC with its interval, the paired difference to entropy's, AUPR; of every signal for every truth.
 
     Args:
@@ -86,7 +91,9 @@ def measured(
     scores = {name: value.numpy() for name, value in score_all(test, reference, predicted).items()}
     signals = ranked(scores, {"errors": wrong, **truths})
     for name, value in score_all(test, reference, labels).items():
-        signals[name]["calibration"] = calibration(reference.percentile(name, value.numpy().astype(np.float64)))
+        signals[name]["calibration"] = calibration(
+            reference.percentile(name, value.numpy().astype(np.float64))
+        )
     return {"images": len(wrong), "accuracy": round(float(1 - wrong.mean()), 5), "signals": signals}
 
 
@@ -142,7 +149,11 @@ class Signals:
                 self.clock.rest()
                 parts.append(outputs(classifier, part))
             early = [p.early for p in parts if p.early is not None]
-            kept = {"logits": torch.cat([p.logits for p in parts]), "features": torch.cat([p.features for p in parts]), "y": y}
+            kept = {
+                "logits": torch.cat([p.logits for p in parts]),
+                "features": torch.cat([p.features for p in parts]),
+                "y": y,
+            }
             torch.save(kept | ({"early": torch.cat(early)} if early else {}), path.with_suffix(".tmp"))
             path.with_suffix(".tmp").replace(path)
         found = torch.load(path, weights_only=True)
@@ -180,5 +191,3 @@ def mean_of_heads(found: dict[int, dict[str, Any]]) -> dict[str, dict[str, dict[
                 ]
             table[name][truth] = joined
     return table
-
-

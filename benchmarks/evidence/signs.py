@@ -57,7 +57,16 @@ class Sizes:
 
 
 QUICK = Sizes(
-    train=60, world=60, val=40, test=60, images=20, epochs=1, steps=2, network_steps=2, head_passes=1, checked=20
+    train=60,
+    world=60,
+    val=40,
+    test=60,
+    images=20,
+    epochs=1,
+    steps=2,
+    network_steps=2,
+    head_passes=1,
+    checked=20,
 )
 
 
@@ -77,7 +86,9 @@ class Signs:
             counts = {"train_images": settings.train_images, "val_images": settings.val_images,
                       "test_images": settings.test_images}  # fmt: skip
         else:
-            counts = {name: max(64, n) if name == "train_images" else max(16, n) for name, n in counts.items()}
+            counts = {
+                name: max(64, n) if name == "train_images" else max(16, n) for name, n in counts.items()
+            }
         folder = work / ("images" if sizes != QUICK else "images-quick")
         self._world = World(folder, dataclasses.replace(settings, **counts), no_progress, CancelToken())
 
@@ -159,7 +170,10 @@ def first(split: Split, count: int) -> Split:
 
 def outputs(classifier: Classifier, images: np.ndarray) -> Outputs:
     """Of uint8 images (N, 3, H, W)."""
-    parts = [classifier.outputs(part.float() / 255, batch_size=256) for part in torch.from_numpy(images).split(1024)]
+    parts = [
+        classifier.outputs(part.float() / 255, batch_size=256)
+        for part in torch.from_numpy(images).split(1024)
+    ]
     early = [part.early for part in parts if part.early is not None]
     return Outputs(
         torch.cat([part.logits for part in parts]),

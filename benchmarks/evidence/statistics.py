@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,9 +53,10 @@ class Judged:
             weights: (R, N) how often each image counts.
 
         Returns:
-            (R, F), NaN where a class or a set has no image.
+            (R, F); a class without an image is left out of means, what has none at all is NaN.
         """
-        classes = int(self.labels.max()) + 1
+        rows = [list(some) for some in self.parts.values()]
+        classes = max(int(self.labels.max()), *(max(some, default=0) for some in rows), 0) + 1
         members = np.zeros((len(self.labels), classes + len(self.sets)))
         members[np.arange(len(self.labels)), self.labels] = 1.0
         for place, mask in enumerate(self.sets.values()):
@@ -62,8 +64,11 @@ class Judged:
         with np.errstate(invalid="ignore", divide="ignore"):
             shares = ((weights * right) @ members) / (weights @ members)
         recall = shares[:, :classes]
-        columns = [(weights * right).sum(axis=1) / weights.sum(axis=1), recall.mean(axis=1), recall.min(axis=1)]
-        columns += [recall[:, list(rows)].mean(axis=1) for rows in self.parts.values()]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # nothing but NaN gives NaN
+            columns = [np.nanmean(recall, axis=1), np.nanmin(recall, axis=1)]
+            columns += [np.nanmean(recall[:, some], axis=1) for some in rows]
+        columns.insert(0, (weights * right).sum(axis=1) / weights.sum(axis=1))
         return np.column_stack([*columns, shares[:, classes:]])
 
     def measured(self, right: Array) -> dict[str, float]:
@@ -126,7 +131,9 @@ def estimated(
     drawn = []
     for start in range(0, rounds, _BLOCK):
         size = min(_BLOCK, rounds - start)
-        weights = np.stack([np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(size)])
+        weights = np.stack(
+            [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(size)]
+        )
         chosen = rng.integers(len(seeds), size=(size, len(seeds)))
         values = of(weights.astype(float))
         drawn.append(np.stack([values[pick, place].mean(axis=0) for place, pick in enumerate(chosen)]))

@@ -38,7 +38,9 @@ def where(command: str, found: Sequence[Mapping[str, Any]]) -> str:
     return f"`{command}`, seeds {', '.join(map(str, seeds))}, {'; '.join(machines)}."
 
 
-def missing(store: Store, part: str, names: Sequence[str], seeds: Sequence[int] = SEEDS, once: Sequence[str] = ()) -> list[str]:
+def missing(
+    store: Store, part: str, names: Sequence[str], seeds: Sequence[int] = SEEDS, once: Sequence[str] = ()
+) -> list[str]:
     """Which arms and seeds are not measured yet, in words; empty where all are.
 
     Args:
@@ -48,15 +50,24 @@ def missing(store: Store, part: str, names: Sequence[str], seeds: Sequence[int] 
         seeds: That are waited for.
         once: Arms that have the first seed alone.
     """
-    lacking = []
+    by_seeds: dict[tuple[int, ...], list[str]] = {}
     for name in names:
         there = store.all(part, name)
-        absent = [s for s in (seeds[:1] if name in once else seeds) if s not in there]
+        absent = tuple(s for s in (seeds[:1] if name in once else seeds) if s not in there)
         if absent:
-            lacking.append(f"{name} (seed{'s' if len(absent) > 1 else ''} {', '.join(map(str, absent))})")
-    if not lacking:
+            by_seeds.setdefault(absent, []).append(name)
+    if not by_seeds:
         return []
-    return [f"**Not yet measured:** {'; '.join(lacking)}. `make evidence ARGS=\"--parts {part}\"` goes on.", ""]
+    lacking = [
+        f"seed{'s' if len(s) > 1 else ''} {', '.join(map(str, s))} of {'; '.join(n)}"
+        for s, n in by_seeds.items()
+    ]
+    word = part.removesuffix("-full")
+    more = "" if word == part else " --recipe full"
+    return [
+        f'**Not yet measured:** {". ".join(lacking)}. `make evidence ARGS="--parts {word}{more}"` goes on.',
+        "",
+    ]
 
 
 def right_of(found: Found, count: int) -> dict[int, np.ndarray]:
@@ -85,8 +96,8 @@ def roadsigns(store: Store) -> list[str]:
         f"batches of {recipe['batch']}, averaged weights of the last epoch) from the {sum(record['train_counts']):,} bundled training pictures and "
         f"{sizes['images']} synthetic images, equally many of every class, labelled with the class that was asked for, weight {recipe['weight']:g}. "
         "Only images that pass the validity checks are learned from; those that do not are paid for all the same. Loss: balanced softmax, "
-        "but cross-entropy for \"real only\" and the post-hoc adjustment, whose strength is chosen on validation. Prompts name the class alone, "
-        "but for \"prompt diversity\", which names the ten conditions of the generator's card in turn. Accuracy in % on the "
+        'but cross-entropy for "real only" and the post-hoc adjustment, whose strength is chosen on validation. Prompts name the class alone, '
+        'but for "prompt diversity", which names the ten conditions of the generator\'s card in turn. Accuracy in % on the '
         f"{len(frame.labels):,} test pictures, with 95 % bootstrap intervals over pictures and seeds. Nothing was chosen on the test pictures.",
         "",
         f"| arm | seeds | {' | '.join(COLUMNS.values())} |",
@@ -125,7 +136,9 @@ def _pairs(names: list[str]) -> list[tuple[str, str]]:
 
 def _bill(found: Mapping[str, Found]) -> list[str]:
     """What the synthetic images of every arm cost and show."""
-    made = {name: list(runs.values()) for name, runs in found.items() if "synthetic" in next(iter(runs.values()))}
+    made = {
+        name: list(runs.values()) for name, runs in found.items() if "synthetic" in next(iter(runs.values()))
+    }
     if not made:
         return []
 
@@ -155,7 +168,13 @@ def _bill(found: Mapping[str, Found]) -> list[str]:
 def verdict(one: Estimate, bar: float, more: bool = True) -> str:
     """Whether the estimate, and whether the whole interval, is beyond the bar."""
     beyond, surely = (one.value >= bar, one.low >= bar) if more else (one.value > bar, one.low > bar)
-    return "met, with the whole interval" if surely else "met, not with the whole interval" if beyond else "**not met**"
+    return (
+        "met, with the whole interval"
+        if surely
+        else "met, not with the whole interval"
+        if beyond
+        else "**not met**"
+    )
 
 
 def _bars(frame: Any, right: Mapping[str, dict[int, np.ndarray]]) -> list[str]:
@@ -172,7 +191,9 @@ def _bars(frame: Any, right: Mapping[str, dict[int, np.ndarray]]) -> list[str]:
             change = estimated(frame, right[after], right[before])[key]
             seeds = len(set(right[after]) & set(right[before]))
             few = f" ({seeds} of {len(SEEDS)} seeds)" if seeds < len(SEEDS) else ""
-            lines.append(f"| {after[2:]}: {words} | {before} | {cell(change, True)} | {verdict(change, bar, bar != 0)}{few} |")
+            lines.append(
+                f"| {after[2:]}: {words} | {before} | {cell(change, True)} | {verdict(change, bar, bar != 0)}{few} |"
+            )
         else:
             lines.append(f"| {after[2:]}: {words} | {before} | – | open |")
     return [*lines, ""]
@@ -207,10 +228,16 @@ def curve(store: Store) -> list[str]:
         seeds = ", ".join(map(str, sorted(right[name, scale])))
         cells = " | ".join(cell(figures[key]) for key in ("planted", "tail", "overall"))
         lines.append(f"| {name} | {scale:g}x ({round(scale * base)}) | {seeds} | {cells} |")
-    shown = [Line(name, [(x, 100 * e.value, 100 * e.low, 100 * e.high) for x, e in points]) for name, points in drawn.items()]
+    shown = [
+        Line(name, [(x, 100 * e.value, 100 * e.low, 100 * e.high) for x, e in points])
+        for name, points in drawn.items()
+    ]
     if any(len(line.points) > 1 for line in shown):
         chart(store.folder / "curve.svg", shown, "synthetic images", "accuracy on planted cells, %")
-        lines += ["", "![Accuracy on planted cells over the number of synthetic images, with 95 % intervals](../benchmarks/results/evidence/curve.svg)"]
+        lines += [
+            "",
+            "![Accuracy on planted cells over the number of synthetic images, with 95 % intervals](../benchmarks/results/evidence/curve.svg)",
+        ]
     lines += ["", "As good as four times as many unguided images (difference on planted cells in points)?", "",
               "| LTG epistemic | unguided | measured | |", "|---|---|---|---|"]  # fmt: skip
     for scale in (0.25, 0.5, 1.0):
@@ -227,7 +254,9 @@ def recipe(store: Store) -> list[str]:
     """How the recipe was chosen."""
     from benchmarks.evidence.roadsigns import RECIPES, TUNING_SEED
 
-    found = {name: runs[TUNING_SEED] for name in RECIPES if TUNING_SEED in (runs := store.all("recipe", name))}
+    found = {
+        name: runs[TUNING_SEED] for name in RECIPES if TUNING_SEED in (runs := store.all("recipe", name))
+    }
     lines = ["### How the recipe was chosen", ""]
     if found:
         lines += [

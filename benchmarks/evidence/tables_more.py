@@ -44,7 +44,9 @@ def discovery(store: Store) -> list[str]:
         best = found.get(LTG, {})
         for seed, run in sorted(best.items()):
             cells = "; ".join(f"{f['cell']} ({f['bad']} of {f['n']})" for f in run["found"])
-            lines.append(f"\nFirst findings of LTG epistemic, seed {seed} (bad of all images of the cell): {cells}.")
+            lines.append(
+                f"\nFirst findings of LTG epistemic, seed {seed} (bad of all images of the cell): {cells}."
+            )
         if best:
             first = [run["first"] for run in best.values()]
             good = _mean(first, "recall") >= 0.8 and _mean(first, "false_discovery") <= 0.2
@@ -91,14 +93,20 @@ def signals(store: Store) -> list[str]:
         lines += [
             f"{network[0].upper()}{network[1:]}: right on {one['accuracy']:.2%} of {one['images']:,} test pictures, heads of seeds {', '.join(map(str, sorted(runs)))}.",
             "",
-            "| signal | " + " | ".join(f"AUROC {t} | minus entropy's | AUPR {t}" for t in truths) + " | distance | above 95 |",
+            "| signal | "
+            + " | ".join(f"AUROC {t} | minus entropy's | AUPR {t}" for t in truths)
+            + " | distance | above 95 |",
             "|---" * (3 * len(truths) + 3) + "|",
         ]
         for name, row in table.items():
             cells = []
             for t in truths:
                 a, d = row[t]["auroc"], row[t]["minus_entropy"]
-                cells += [f"{a[0]:.3f} [{a[1]:.3f}, {a[2]:.3f}]", f"{d[0]:+.3f} [{d[1]:+.3f}, {d[2]:+.3f}]", f"{row[t]['aupr']:.3f}"]
+                cells += [
+                    f"{a[0]:.3f} [{a[1]:.3f}, {a[2]:.3f}]",
+                    f"{d[0]:+.3f} [{d[1]:+.3f}, {d[2]:+.3f}]",
+                    f"{row[t]['aupr']:.3f}",
+                ]
             c = row["calibration"]
             lines.append(f"| {name} | {' | '.join(cells)} | {c['distance']:.3f} | {c['above_95']:.1%} |")
         if network == DEMO:

@@ -53,7 +53,10 @@ class Store:
     def write(self, unit: Unit, settings: dict[str, Any], found: dict[str, Any], seconds: float) -> None:
         """Keep a measurement with its settings, its machine and its CPU seconds."""
         about = {"part": unit.part, "arm": unit.arm, "seed": unit.seed, "settings": plain(settings)}
-        write_json(self.folder / unit.file, {**about, "machine": machine(), "cpu_seconds": round(seconds, 1), **found})
+        write_json(
+            self.folder / unit.file,
+            {**about, "machine": machine(), "cpu_seconds": round(seconds, 1), **found},
+        )
 
     def all(self, part: str, arm: str) -> dict[int, dict[str, Any]]:
         """Every seed of an arm."""
