@@ -57,7 +57,13 @@ ABOUT: dict[str, tuple[str, str]] = {
     ),
     "feedback-guided": (
         "Feedback-guided",
-        "Follows one criterion of the classifier (entropy, loss or hardness), to compare with published work.",
+        "Follows one criterion of the classifier (entropy, loss or hardness); each image also resembles a random real "
+        "one of its class. To compare with published work.",
+    ),
+    "feedback-guided, as released": (
+        "Feedback-guided, as released",
+        "The same with the behaviours of the method's released code that can be repeated, for comparison with its "
+        "published figures.",
     ),
     "unguided": ("Unguided", "What the generator draws by itself, for comparison."),
 }

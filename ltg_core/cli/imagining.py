@@ -38,11 +38,6 @@ def configure_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", default="", help="{label} stands for the class; the generator's own if absent"
     )
-    parser.add_argument(
-        "--like",
-        metavar="SPLIT",
-        help="each image also resembles a random real image of its class from this split (needs an image adapter)",
-    )
     parser.add_argument("--negative", default="", help="what no image should show")
     parser.add_argument("--seed", type=int, default=0, help="of the first image; each has the next one")
     parser.add_argument("--preset", choices=tuple(PRESETS), default="explore", help="settings to begin with")
@@ -92,9 +87,6 @@ def _generate(args: argparse.Namespace, console: Console) -> Answer:
             classifier,
             generator,
             **dataclasses.asdict(plan),
-            like=workflows.plan_likeness(ws, classifier, plan, split=args.like, seed=args.seed)
-            if args.like is not None
-            else None,
             guidance=guidance,
             negative=args.negative,
             preset=args.preset,
@@ -137,6 +129,7 @@ def generated(ws: Workspace, run: Run) -> Answer:
         f"quarantined; mean percentile {_one(result['mean_percentile'])}, unguided "
         f"{_one(result['mean_percentile_control'])} ({result['seconds']:.1f} s).\n"
         + table(rows, ["sample", "unguided", "guided", "belief", "seed", "why"])
+        + "".join(f"\nnote: {note}" for note in result.get("notes", ()))
     )
     return {"run": run.id, **result, "images_made": found}, text
 

@@ -165,9 +165,13 @@ def _origin(ws: Workspace, sample: Sample) -> tuple[str, str | None]:
 
 
 def _sources(sample: Sample) -> list[str]:
-    given = sample.meta.get("source")
-    values = given if isinstance(given, list) else [given]
-    return [str(value) for value in values if value] if not sample.real else []
+    if sample.real:
+        return []
+    values: list[object] = []
+    for name in ("source", "like"):  # what it began from, and what it was asked to resemble
+        given = sample.meta.get(name)
+        values += given if isinstance(given, list) else [given]
+    return [str(value) for value in values if value]
 
 
 def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:

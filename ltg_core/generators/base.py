@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ltg_core.errors import UnsupportedError
+from ltg_core.errors import InputError, UnsupportedError
 from ltg_core.generators.options import GeneratorOptions
 from ltg_core.generators.schedule import Schedule
 from ltg_core.types import Images, Latents
@@ -69,17 +69,23 @@ class Condition:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Like:
-    """Real images whose likeness is asked for beside the prompts; see ``likeness``.
+    """Real images whose likeness is asked for beside the prompts; see ``likeness`` and ``captioned``.
 
     Attributes:
         images: (B, 3, H, W).
         seeds: One an image, for the dropout.
         dropout: Share of each embedding that is left out; 0 for a close likeness, 1 for none.
+        by: "adapter" or "captions"; a start from the noised image ("start") is the sampler's and no condition.
     """
 
     images: Images
     seeds: tuple[int, ...]
     dropout: float = 0.0
+    by: str = "adapter"
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.seeds):
+            raise InputError(f"{len(self.images)} images and {len(self.seeds)} seeds; give one of each")
 
 
 class Estimate(NamedTuple):
@@ -191,6 +197,30 @@ class Generator(abc.ABC):
         """What an objective is multiplied by before it goes back through the networks: half precision underflows."""
         return 1024.0 if self.dtype == torch.float16 else 1.0
 
+    @property
+    def likenesses(self) -> tuple[str, ...]:
+        """Ways in which images can resemble real ones, the best first; "start" is there for all."""
+        return ("start",) if self.likeness is None else ("adapter", "start")
+
+    def likeness_by(self, wanted: str = "auto") -> str:
+        """The way that "auto" stands for, or the wanted one.
+
+        Raises:
+            UnsupportedError: This generator does not have it; says what it has.
+        """
+        if wanted == "auto":
+            return self.likenesses[0]
+        if wanted not in self.likenesses:
+            need = {
+                "adapter": "an image adapter, and none was loaded with it",
+                "captions": "its own text-image encoder and phrases for conditions in its card",
+            }.get(wanted, "something unknown")
+            raise UnsupportedError(
+                f"{self.name!r} cannot resemble images by {wanted!r}: that takes {need}; it can by "
+                f"{' or '.join(self.likenesses)}"
+            )
+        return wanted
+
     def noise(self, seeds: Sequence[int]) -> Latents:
         """Initial noise of unit variance; every row from its own CPU generator."""
         rows = [
@@ -225,10 +255,11 @@ class Generator(abc.ABC):
 
     def _resembling(self, like: Like | None, count: int) -> tuple[Inputs, Inputs]:
         """Inputs for the likeness, for both predictions; none without an image adapter."""
+        through = like if like is not None and like.by == "adapter" else None
         if self.likeness is not None:
-            asked, other = self.likeness.pair(like, count)
+            asked, other = self.likeness.pair(through, count)
             return {"image": asked}, {"image": other}
-        if like is not None:
+        if through is not None:
             raise UnsupportedError(
                 f"{self.name!r} has no image adapter, so it cannot be asked for a likeness; load one with it"
             )

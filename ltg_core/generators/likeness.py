@@ -58,7 +58,7 @@ class ImageAdapter:
                 f"{count} prompts, {len(like.images)} images and {len(like.seeds)} seeds; give one of each"
             )
         found = torch.cat([self._embed(self._pixels(image[None], side)) for image in like.images])
-        kept = torch.stack([_mask(found[0].shape, seed, like.dropout) for seed in like.seeds])
+        kept = torch.stack([dropped(found[0].shape, seed, like.dropout) for seed in like.seeds])
         return (found * kept)[:, None], empty
 
     def _nothing(self, side: int) -> torch.Tensor:
@@ -132,8 +132,8 @@ def load_image_adapter(generator: Generator, folder: Path, strength: float) -> I
     return ImageAdapter(encoder, tokens, files[0], generator.chunk)
 
 
-def _mask(shape: Sequence[int], seed: int, dropout: float) -> torch.Tensor:
-    """1/(1 - p) with probability 1 - p, else 0; from the image's own random numbers."""
+def dropped(shape: Sequence[int], seed: int, dropout: float) -> torch.Tensor:
+    """1/(1 - p) with probability 1 - p, else 0: a mask of an embedding, from the image's own random numbers."""
     if dropout >= 1:
         return torch.zeros(tuple(shape))
     own = int.from_bytes(hashlib.sha256(f"{seed}/likeness".encode()).digest()[:7], "big")

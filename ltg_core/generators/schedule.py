@@ -125,6 +125,14 @@ class Schedule:
         self._at(index)
         return _affine(self.scheduler, self.prediction, index, self.timesteps[index])
 
+    def noise_affine(self, index: int) -> tuple[float, float]:
+        """(A, B) as ``affine`` gives it for a network that predicts noise, whatever this one predicts.
+
+        At an amplitude of the signal of zero both are 0.
+        """
+        self._at(index)
+        return _affine(self.scheduler, "epsilon", index, self.timesteps[index])
+
     def noise_share(self, index: int) -> float:
         """How noisy the latent is before this step, from 1 (noise) to 0 (clean): the flow-matching time."""
         alpha, sigma = _alpha_sigma(self.scheduler, index, self.timesteps[index])

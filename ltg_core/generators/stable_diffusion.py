@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -9,6 +10,7 @@ import torch
 
 from ltg_core.compat import ensure_torchvision
 from ltg_core.generators.base import Calls, Condition, Generator, Inputs, Like
+from ltg_core.generators.captioned import Captioned, find_captioned
 from ltg_core.generators.decoding import AutoencoderCodec
 from ltg_core.generators.folder import Folder, per_prompt, square
 from ltg_core.generators.schedule import Schedule, few_steps
@@ -69,7 +71,12 @@ class StableDiffusion(Generator):
     ) -> Condition:
         """States of the text encoder, (B, L, W); those of ``negative`` on the other side."""
         image, no_image = self._resembling(like, len(prompts))
-        asked = {"text": self._embed(prompts), **image}
+        text = self._embed(prompts)
+        if like is not None and like.by == "captions":
+            self.likeness_by("captions")  # says what is missing where it cannot
+            assert self.captioned is not None
+            text = self.captioned.mixed(self._embed, prompts, text, like)
+        asked = {"text": text, **image}
         if self._scale_width:
             width = torch.full((len(prompts),), scale - 1.0)
             asked["scale"] = self.words.get_guidance_scale_embedding(width, self._scale_width)
@@ -85,6 +92,17 @@ class StableDiffusion(Generator):
             return (self.words.encode_prompt(texts, device, 1, False)[0],)
 
         return per_prompt(encode, prompts, self.chunk)[0]
+
+    @functools.cached_property
+    def captioned(self) -> Captioned | None:
+        """Reads a real image as a mixture of captions; None without an encoder and phrases of its own."""
+        return find_captioned(self.folder)
+
+    @property
+    def likenesses(self) -> tuple[str, ...]:
+        """With captions where there are any."""
+        first = super().likenesses
+        return first if self.captioned is None else (*first[:-1], "captions", "start")
 
     def schedule(self, steps: int, sampler: str = "default", shift: float = 1.0) -> Schedule:
         """A fresh schedule from the model's own configuration."""

@@ -6,22 +6,24 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from ltg_core.errors import InputError
-from ltg_core.generators.base import Calls, Condition, Denoise, Generator, Like, in_chunks
+from ltg_core.generators.base import Calls, Condition, Denoise, Generator, in_chunks
 from ltg_core.generators.judge import Judge
 from ltg_core.generators.memory import shrinking
 from ltg_core.generators.schedule import Schedule
 from ltg_core.guidance import search
 from ltg_core.guidance.climb import Trace, climb
 from ltg_core.guidance.cost import LOOK, batch_cost, steps_from
+from ltg_core.guidance.criterion import Criterion
 from ltg_core.guidance.feedback import feedback
 from ltg_core.guidance.objective import Levels, Objective
+from ltg_core.guidance.resembling import resembled, start_from
 from ltg_core.guidance.settings import STAGES, Guidance
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
@@ -54,7 +56,7 @@ class GenerateRequest:
         seeds: One an image; the same seed gives the same image, alone or in any batch.
         negative: What no image should show.
         sources: (B, 3, H, W) real images to start from (counterfactuals), or None.
-        like: (B, 3, H, W) real images to resemble, where the generator has an image adapter, or None.
+        like: (B, 3, H, W) real images to resemble, at the generator's size, or None; the settings say how.
         weights: Strength of the climb of each image, or None for that of the settings. Images of one seed, prompt
             and class share their search, so that a sweep differs in nothing but the weight.
     """
@@ -149,12 +151,16 @@ def generate_images(
     token = cancel or CancelToken()
 
     def say(text: str) -> None:
+        if text in notes:
+            return
         notes.append(text)
         log.warning("%s: %s", generator.name, text)
         on_progress(Progress(0, 1, text))
 
     result = shrinking(
-        generator, lambda: _generate(generator, target, guidance, request, controls, on_progress, token), say
+        generator,
+        lambda: _generate(generator, target, guidance, request, controls, on_progress, token, say),
+        say,
     )
     return dataclasses.replace(result, seconds=time.monotonic() - started, chunk=generator.chunk, notes=notes)
 
@@ -167,8 +173,9 @@ def _generate(
     controls: bool,
     on_progress: ProgressFn,
     cancel: CancelToken,
+    say: Callable[[str], None],
 ) -> GenerateResult:
-    session = _Session(generator, target, guidance, request, controls, on_progress, cancel)
+    session = _Session(generator, target, guidance, request, controls, on_progress, cancel, say)
     control: Latents | None = None
     before = Calls(generator.calls)
     if controls:
@@ -219,15 +226,22 @@ class _Session:
         controls: bool,
         on_progress: ProgressFn,
         cancel: CancelToken,
+        say: Callable[[str], None],
     ) -> None:
         self.generator, self.target, self.guidance, self.request = generator, target, guidance, request
-        self.on_progress, self.cancel = on_progress, cancel
+        self.on_progress, self.cancel, self.say = on_progress, cancel, say
         self.labels: Labels = torch.tensor(request.labels)
         self.seeds = list(request.seeds)
+        like = resembled(
+            generator, guidance, request.like, request.seeds, from_source=request.sources is not None, say=say
+        )
+        began = like is not None and like.by == "start"
         self.condition = generator.condition(
-            request.prompts, request.negative, guidance.cfg, guidance.cfg_below, self._like()
+            request.prompts, request.negative, guidance.cfg, guidance.cfg_below, None if began else like
         )
         self.source = generator.encode(request.sources) if request.sources is not None else None
+        if like is not None and began:
+            self.source = start_from(generator, like)
         self.weights = None if request.weights is None else torch.tensor(request.weights)
         self._signal = SIGNALS[guidance.signal]()
         self._levels = Levels(target.reference, guidance.signal, "audit")
@@ -240,23 +254,31 @@ class _Session:
             guidance, len(self.seeds), controls=controls, from_source=self.source is not None
         ).steps
 
-    def _like(self) -> Like | None:
-        if self.request.like is None:
-            return None
-        return Like(self.request.like, self.request.seeds, self.guidance.like_dropout)
-
-    def objective(self, group: str, *, signal: str | None = None, plain: bool = False) -> Objective:
-        guidance = self.guidance if signal is None else dataclasses.replace(self.guidance, signal=signal)
-        if plain:
-            guidance = dataclasses.replace(guidance, realism=0.0, augment=False)
-        judge = None if plain else self.target.judge
+    def objective(self, group: str) -> Objective:
         return Objective(
             self.target.classifier,
             self.target.reference,
-            guidance,
-            judge,
+            self.guidance,
+            self.target.judge,
             group=group,
             calls=self.generator.calls,
+        )
+
+    def criterion(self) -> Criterion:
+        """What feedback-guided synthesis ascends."""
+        repeats, generator = self.guidance.repeats, self.generator
+        if "epsilon" in repeats and generator.schedule(2).prediction == "flow_prediction":
+            self.say(
+                "the model predicts a flow, which the released code does not know: its own estimate is used"
+            )
+        return Criterion(
+            self.target.classifier,
+            self.target.reference,
+            self.guidance.criterion,
+            generator.calls,
+            stretched="stretched" in repeats,
+            unresized=generator.image_size if "unresized" in repeats else 0,
+            say=self.say,
         )
 
     @torch.no_grad()
@@ -326,9 +348,8 @@ class _Session:
         if not guidance.climbs:
             return denoise
         if guidance.climb == "feedback":
-            objective = self.objective("guide", signal=guidance.criterion, plain=True)
             return feedback(
-                denoise, self.generator, schedule, condition, objective, labels, guidance, self.trace
+                denoise, self.generator, schedule, condition, self.criterion(), labels, guidance, self.trace
             )
         objective = self.objective("guide")
         return climb(denoise, self.generator, schedule, objective, labels, guidance, self.trace, weights)

@@ -7,7 +7,7 @@ import torch
 from ltg_core.generators.base import Condition, Denoise, Estimate, Generator
 from ltg_core.generators.schedule import Schedule
 from ltg_core.guidance.climb import Trace, guided_steps, loud, unit_direction
-from ltg_core.guidance.objective import Objective
+from ltg_core.guidance.criterion import Criterion
 from ltg_core.guidance.settings import Guidance
 from ltg_core.types import Labels, Latents
 
@@ -17,7 +17,7 @@ def feedback(
     generator: Generator,
     schedule: Schedule,
     condition: Condition,
-    objective: Objective,
+    criterion: Criterion,
     labels: Labels,
     guidance: Guidance,
     trace: Trace,
@@ -25,29 +25,36 @@ def feedback(
     """Wrap a denoiser: z_t <- z_t + omega |z_t| grad C / |grad C|, per sample, every k-th step.
 
     The classifier sees decode(sqrt(1 - abar) z0 + (1 - sqrt(1 - abar)) z_t); the gradient runs through the
-    conditional prediction alone. Formula from the published method and its released code; unlike that code the images
-    are resized for the classifier, norms are per sample, gradients are float32, every prediction type is converted
-    properly, and the noise estimate is computed again after the shift.
+    conditional prediction alone. Formula from the published method and its released code. As "mended" norms are per
+    sample, small gradients of half precision survive, every prediction type has its own clean estimate, and the
+    noise estimate is computed again after the shift; ``guidance.released`` names what is done as in that code instead
+    (``settings.RELEASED``; how the classifier's input differs is the criterion's). A model of a flow has no counterpart
+    there, so "epsilon" leaves it alone.
 
-    ``objective`` has the criterion (loss, entropy or hardness) as its signal.
+    Latents of unbounded variance (Euler schedulers) are brought to unit variance for the mixture, ours.
     """
     active = guided_steps(guidance, len(schedule))
     predict = generator.denoiser(schedule, condition.alone())
+    repeats = guidance.repeats
 
     def gradient_of(z: Latents, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         sigma = schedule.noise_amplitude(index)
         before = generator.calls["U"]
         with torch.enable_grad():
             start = z.detach().requires_grad_(True)
-            clean = predict(start, index).clean
-            mixed = sigma * clean + (1 - sigma) * start
+            estimate = predict(start, index)
+            clean = estimate.clean
+            if "epsilon" in repeats and schedule.prediction != "flow_prediction":
+                a, b = schedule.noise_affine(index)
+                clean = a * start + b * estimate.output
+            mixed = sigma * clean + (1 - sigma) * schedule.scaled(start, index)
 
             def one(latent: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-                judged = objective(generator.decode(latent, tiny=True), y)
-                return torch.stack([judged.total, judged.level], dim=1)
+                return torch.stack(criterion(generator.decode(latent, tiny=True), y), dim=1)
 
             both = generator.chunked(one, mixed, labels)
-            (gradient,) = torch.autograd.grad(loud(generator, both[:, 0]), start)
+            total = both[:, 0].sum() if "unscaled" in repeats else loud(generator, both[:, 0])
+            (gradient,) = torch.autograd.grad(total, start)
         generator.calls["Ub"] += generator.calls["U"] - before
         return gradient, both[:, 1].detach()
 
@@ -55,11 +62,31 @@ def feedback(
         if index not in active:
             return denoise(z, index)
         gradient, level = gradient_of(z, index)
-        direction, _ = unit_direction(gradient)
-        # |z| grad/|grad| in Euclidean norms is rms(z) grad/rms(grad)
-        size = z.flatten(1).square().mean(dim=1).sqrt()
-        shifted = z + guidance.omega * size.view(-1, 1, 1, 1) * direction
-        trace.append({"step": index, "level": [round(float(v), 4) for v in level], "weight": guidance.omega})
-        return denoise(shifted, index)._replace(start=shifted)
+        step, used = _step(z, gradient, "coupled" in repeats)
+        shifted = z + guidance.omega * step
+        trace.append(
+            {
+                "step": index,
+                "level": [round(float(v), 4) for v in level],
+                "weight": guidance.omega,
+                "skipped": int((used == 0).sum()),
+            }
+        )
+        return denoise(z if "stale" in repeats else shifted, index)._replace(start=shifted)
 
     return wrapped
+
+
+def _step(z: Latents, gradient: torch.Tensor, coupled: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """|z| grad / |grad| and which samples (B,) have a gradient that can be used (finite, not zero).
+
+    In Euclidean norms that is rms(z) grad / rms(grad). ``coupled``: the norms are those of the whole batch.
+    """
+    if coupled:
+        used = torch.isfinite(gradient).flatten(1).all(dim=1) & gradient.flatten(1).any(dim=1)
+        kept = torch.where(used.view(-1, 1, 1, 1), gradient.float(), torch.zeros_like(gradient).float())
+        size = kept.square().mean().sqrt()
+        ratio = z.square().mean().sqrt() / size if float(size) > 0 else torch.zeros_like(size)
+        return ratio * kept, used.float()
+    direction, good = unit_direction(gradient)
+    return z.flatten(1).square().mean(dim=1).sqrt().view(-1, 1, 1, 1) * direction, good

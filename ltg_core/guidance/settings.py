@@ -10,6 +10,22 @@ from ltg_core.params import Params, param
 
 SEARCHES = ("none", "lookahead", "halving", "particles", "best of n")
 CLIMBS = ("none", "denoiser-free", "full", "feedback")
+CRITERIA = ("loss", "entropy", "hardness")
+"""What feedback-guided synthesis ascends; each is the signal of that name."""
+LIKENESSES = ("auto", "adapter", "captions", "start")
+"""How a real image is resembled: the generator's best way, or one that is insisted on (``generators.base``)."""
+RELEASED: dict[str, str] = {
+    "stale": "the noise estimate is not computed again after the latent was shifted",
+    "stretched": "the classifier sees images stretched so that their darkest value is 0 and their brightest is 1",
+    "unresized": "the classifier sees images at the generator's size instead of its own",
+    "coupled": "norms are those of the whole batch, so that an image depends on those made with it",
+    "epsilon": "the clean estimate takes every network's output for noise, also a velocity",
+    "unscaled": "gradients in half precision are not scaled up, so that small ones vanish",
+}
+"""Behaviours of the feedback method's released code that can be repeated, by name. Its unseeded draws cannot: a run
+that cannot be made again has no record. Weights left with requires_grad change no image and are left out."""
+LIKE_STRENGTH = 0.8
+"""Share of the schedule that is re-drawn where a likeness is a start from the noised image."""
 STAGES = {
     "control": "unguided controls",
     "draft": "drafts",
@@ -84,13 +100,26 @@ class Guidance(Params):
     realism: float = param(
         1.0, "Penalty for features farther from real data than 95 % of held-out data", low=0, high=100
     )
-    criterion: str = param(
-        "entropy", "Feedback mode: what is sought", choices=("loss", "entropy", "hardness")
-    )
+    criterion: str = param("entropy", "Feedback mode: what is sought", choices=CRITERIA)
     omega: float = param(0.03, "Feedback mode: step in units of the latent's norm", low=0.0, high=1.0)
+    released: str = param(
+        "",
+        f"Feedback mode: behaviours of the released code to repeat, with commas between: {', '.join(RELEASED)}",
+    )
+    like: str = param(
+        "",
+        "Each image also resembles a random real image of its class from this split (dual conditioning); "
+        "empty for none",
+    )
+    like_by: str = param(
+        "auto",
+        "How it resembles that image: through an image adapter, as a mixture of the captions that it is near to, or "
+        "by a start from it, noised; auto takes the generator's best",
+        choices=LIKENESSES,
+    )
     like_dropout: float = param(
         0.3,
-        "With an image adapter: share of the real image's embedding that is left out; 0 keeps closest to it",
+        "Share of the real image's embedding that is left out; 0 keeps closest to it",
         low=0.0,
         high=1.0,
     )
@@ -107,6 +136,18 @@ class Guidance(Params):
             raise InputError(
                 f"the climb would begin at {self.band_start} and end at {self.band_end}; swap them"
             )
+
+        unknown = sorted(self.repeats - set(RELEASED))
+        if unknown:
+            raise InputError(
+                f"the released code has no behaviour {unknown[0]!r} that can be repeated; choose from "
+                f"{', '.join(RELEASED)}"
+            )
+
+    @property
+    def repeats(self) -> frozenset[str]:
+        """Behaviours of the released code that are repeated, by the names of ``RELEASED``."""
+        return frozenset(name.strip() for name in self.released.split(",") if name.strip())
 
     @property
     def climbs(self) -> bool:
@@ -128,6 +169,30 @@ class Guidance(Params):
         return dataclasses.replace(self, search="none", climb="none")
 
 
+def feedback_guided(
+    criterion: str = "entropy", *, as_released: bool = False, like: str = "train"
+) -> Guidance:
+    """Feedback-guided synthesis: every 5th of 30 steps, omega .03, and a likeness to a random real image.
+
+    Args:
+        criterion: Of ``CRITERIA``.
+        as_released: With every behaviour of the released code that can be repeated; otherwise those are mended.
+        like: Split of the real images that are resembled; "" for the text alone.
+    """
+    return Guidance(
+        search="none",
+        climb="feedback",
+        every=5,
+        steps=30,
+        band_start=0.0,
+        band_end=1.0,
+        criterion=criterion,
+        released=", ".join(RELEASED) if as_released else "",
+        like=like,
+        strength=LIKE_STRENGTH,
+    )
+
+
 PRESETS: dict[str, Guidance] = {
     "explore": Guidance(),
     "hard but believable": Guidance(candidates=12, target=90.0, realism=2.0, weight=0.25),
@@ -136,9 +201,8 @@ PRESETS: dict[str, Guidance] = {
     "gradient through the denoiser": Guidance(
         search="none", climb="full", weight=4.0, band_start=0.0, band_end=0.5
     ),
-    "feedback-guided": Guidance(
-        search="none", climb="feedback", every=5, steps=30, band_start=0.0, band_end=1.0
-    ),
+    "feedback-guided": feedback_guided(),
+    "feedback-guided, as released": feedback_guided(as_released=True),
     "counterfactual": Guidance(candidates=6, strength=0.6, weight=1.0),
     "unguided": Guidance(search="none", climb="none"),
 }

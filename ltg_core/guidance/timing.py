@@ -36,6 +36,7 @@ class Measured:
         noise_draft: Likewise of a draft.
         chunk: Rows of one call.
         paired: Whether a guidance scale makes two predictions.
+        likeness: The generator's best way to resemble real images.
     """
 
     seconds: dict[str, float]
@@ -48,6 +49,7 @@ class Measured:
     noise_draft: list[float]
     chunk: int
     paired: bool
+    likeness: str
 
 
 def measure(generator: Generator, target: Target) -> Measured:
@@ -105,6 +107,7 @@ def measure(generator: Generator, target: Target) -> Measured:
         draft,
         chunk,
         condition.other is not None,
+        generator.likeness_by(),
     )
 
 

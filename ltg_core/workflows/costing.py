@@ -101,7 +101,8 @@ def estimate(
         device: Where the networks will be.
     """
     found = measured(ws, device=device)
-    parts = _batches(order.settings, order.frames, order.unit, len(order.weights), bool(order.sources), found)
+    started = bool(order.sources) or (bool(order.settings.like) and _starts(order.settings, found))
+    parts = _batches(order.settings, order.frames, order.unit, len(order.weights), started, found)
     calls = sum((part.calls for part in parts), Calls())
     if found is None:
         return Estimate(order.frames, dict(calls))
@@ -178,12 +179,14 @@ def _corrections(runs: Sequence[Run], found: Mapping[str, Any]) -> list[float]:
         given, took = run.settings, (run.finished or 0.0) - run.started
         if any(not given.get(name) for name in ("guidance", "seeds", "unit")):
             continue  # written by another version: nothing is learnt from it
+        guidance = Guidance.from_dict(given["guidance"])
+        started = bool(given.get("sources")) or (bool(given.get("like")) and _starts(guidance, found))
         parts = _batches(
-            Guidance.from_dict(given["guidance"]),
+            guidance,
             len(given["seeds"]),
             int(given["unit"]),
             len(set(given.get("weights") or ())),
-            bool(given.get("sources")),
+            started,
             found,
         )
         expected = sum(_seconds(part, found["seconds"]) for part in parts)
@@ -192,6 +195,12 @@ def _corrections(runs: Sequence[Run], found: Mapping[str, Any]) -> list[float]:
         if len(factors) == _RUNS:
             break
     return factors
+
+
+def _starts(guidance: Guidance, found: Mapping[str, Any] | None) -> bool:
+    """Whether a likeness is a start from the image, which leaves out steps."""
+    best = str((found or {}).get("likeness", "start"))
+    return guidance.like_dropout < 1 and (best if guidance.like_by == "auto" else guidance.like_by) == "start"
 
 
 def _memory(guidance: Guidance, images: int, found: Mapping[str, Any]) -> int:

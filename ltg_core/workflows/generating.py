@@ -12,11 +12,13 @@ from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError, ModelError
 from ltg_core.generators.base import Generator
 from ltg_core.generators.memory import fit_before
+from ltg_core.guidance.resembling import way
 from ltg_core.guidance.settings import Guidance
 from ltg_core.guidance.validity import ValiditySettings
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
 from ltg_core.signals.reference import Reference
+from ltg_core.workflows.planning import Plan, plan_likeness
 from ltg_core.workflows.recording import recorded
 from ltg_core.workflows.setup import generator_at, reference, reference_path, stored_classifier
 from ltg_core.workflows.units import OWN_META, UNIT, Units
@@ -60,7 +62,8 @@ def generate(
             stored.
         negative: What no image should show.
         sources: Ids of real samples to start from, one an image.
-        like: Ids of real samples to resemble, one an image; the generator needs an image adapter for it.
+        like: Ids of real samples to resemble, one an image; without any and where ``guidance.like`` names a split,
+            a random one of each image's class, drawn by the image's seed.
         preset: Name of the preset that the settings came from, for the record.
         weights: Strength of the climb of each image, where it is not that of the settings. Images of one seed,
             prompt and class then share their search and their control (see ``sweep``).
@@ -100,18 +103,21 @@ def generate(
         "generator": str(getattr(generator, "folder", generator.name)),
         "chunk": generator.chunk,
     }
-    if like is not None:
-        settings["like"] = list(like)
     if generator.options.to_dict():
         settings["generator_options"] = generator.options.to_dict()
+    if like is not None:
+        settings["like"] = list(like)
     _check(ws, classifier, settings)
+    if like is None and guidance.like:
+        plan = Plan(list(prompts), settings["labels"], settings["seeds"])
+        settings["like"] = plan_likeness(ws, classifier, plan, split=guidance.like)
+    if settings.get("like"):
+        way(generator, guidance, from_source=sources is not None)  # what cannot be done is said now
     ref = need_reference(ws, classifier)
     if generator.language != "text":
         generator.condition(
             settings["prompts"], negative
         )  # an unknown class is an error now, not after minutes
-    if like is not None and generator.likeness is None:
-        raise InputError(f"{generator.name} has no image adapter, so its images cannot resemble real ones")
     hashes = {
         "classifier": classifier.hash,
         "generator": generator.hash,

@@ -95,31 +95,30 @@ def plan_sources(
     return plan
 
 
-def plan_likeness(
-    ws: Workspace, classifier: Classifier, plan: Plan, *, split: str = "train", seed: int = 0
-) -> list[str]:
+def plan_likeness(ws: Workspace, classifier: Classifier, plan: Plan, *, split: str = "train") -> list[str]:
     """A random real sample of its class for each image of a plan, to be resembled.
+
+    The draw belongs to the image's own seed, so it does not depend on what else is planned.
 
     Args:
         ws: The workspace.
         classifier: Knows the classes.
         plan: What is to be made.
         split: Of the real samples.
-        seed: Of the choice.
 
     Raises:
         InputError: A class without real samples in that split.
     """
     known: dict[int, list[str]] = {}
     chosen = []
-    for number, label in enumerate(plan.labels):
+    for seed, label in zip(plan.seeds, plan.labels, strict=True):
         if label not in known:
             known[label] = ws.query(Filter(origin=REAL, split=split, label=label))
         if not known[label]:
             raise InputError(
                 f"there is no real sample of {classifier.labels[label]!r} in the split {split!r} to resemble"
             )
-        draw = hashlib.sha256(f"{seed}/{number}/{label}".encode()).digest()
+        draw = hashlib.sha256(f"{seed}/like/{label}".encode()).digest()
         chosen.append(known[label][int.from_bytes(draw[:7], "big") % len(known[label])])
     return chosen
 

@@ -49,7 +49,7 @@ OWN_META = frozenset(
             "agrees",
         ),
         *("distance", "distance_limit", "survival", "neighbours", "source", "control", "candidate"),
-        *("percentile", "percentile_control"),
+        *("percentile", "percentile_control", "like"),
     )
 )
 """Metadata that generated images have; what they are aimed at must have other names."""
@@ -283,7 +283,7 @@ class Units:
             "calls": calls,
             "calls_control": calls_control,
             "seconds": round(seconds, 2),
-            **({"notes": notes} if notes else {}),
+            **({"notes": list(dict.fromkeys(notes))} if notes else {}),
         }
 
 

@@ -17,7 +17,7 @@ from ltg_core.guidance.objective import Objective
 from ltg_core.guidance.settings import PRESETS, Guidance
 from ltg_core.jobs import CancelToken, Progress
 
-SMALL = {"steps": 5, "candidates": 4, "draft_steps": 2, "survivors": 2}
+SMALL = {"steps": 5, "candidates": 4, "draft_steps": 2, "survivors": 2, "like": ""}
 MODES = {
     **PRESETS,
     "halving": Guidance(search="halving"),
@@ -30,7 +30,8 @@ def small(guidance: Guidance) -> Guidance:
     return dataclasses.replace(guidance, **SMALL)
 
 
-@pytest.mark.parametrize("name", list(MODES))
+# As released an image depends on its batch, and tests/guidance/test_feedback.py holds that against it.
+@pytest.mark.parametrize("name", [name for name in MODES if not name.endswith("as released")])
 def test_a_seed_gives_the_same_image_alone_and_in_a_batch(
     name: str, generator: Generator, target: Target, request_of_three: GenerateRequest
 ) -> None:

@@ -98,8 +98,10 @@ def test_images_resemble_real_ones_of_their_class(
     like = workflows.plan_likeness(fitted, classifier, plan)
     assert [fitted.sample(sample).label_name for sample in like] == ["stop", "stop", "yield", "yield"]
     assert like == workflows.plan_likeness(fitted, classifier, plan)
-    with pytest.raises(InputError, match="no image adapter"):
-        make(fitted, 2, like=like[:2])
+    again = workflows.plan_classes(classifier, plain, ["yield"], per_class=2, seed=2)
+    assert like[2:] == workflows.plan_likeness(fitted, classifier, again)  # the draw is the seed's own
+    announced = make(fitted, 2, like=like[:2]).result["notes"]
+    assert len(announced) == 1 and "no image adapter" in announced[0] and "start from them" in announced[0]
     workflows.use_generator(fitted, folder, options=workflows.GeneratorOptions(image_adapter=str(tmp_path)))
     run = make(fitted, 2, like=like[:2])
     made = fitted.samples(fitted.query(Filter(origin=run.id)))
