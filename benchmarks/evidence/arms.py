@@ -6,13 +6,14 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.evidence import learning
-from benchmarks.evidence.pools import Pool, Prompt, Taken
+from benchmarks.evidence.pools import Pool, Prompt, Taken, likeness
 from benchmarks.evidence.signs import Signs
 from benchmarks.evidence.units import Clock, slug
 from ltg_core.demo.world import CLASSES, article
-from ltg_core.guidance.settings import PRESETS, Guidance
+from ltg_core.guidance.settings import PRESETS, Guidance, feedback_guided
 
 CE, BALANCED = "cross-entropy", "balanced-softmax"
 BEST_OF = 6
@@ -61,12 +62,6 @@ class Arm:
         return found
 
 
-def feedback(criterion: str) -> Guidance:
-    """Feedback-guided synthesis with one of its criteria; the preset of that name where there is one."""
-    preset = PRESETS["feedback-guided"]
-    return dataclasses.replace(preset, criterion=criterion)
-
-
 ARMS: tuple[Arm, ...] = (
     Arm("as bundled, not retrained", loss="", untouched=True),
     Arm("real only", loss=CE),
@@ -79,9 +74,10 @@ ARMS: tuple[Arm, ...] = (
     Arm("+ prompt diversity", guidance=PRESETS["unguided"], words="conditions"),
     Arm("+ LTG epistemic in two rounds", guidance=_EXPLORE, rounds=2, pool="+ LTG epistemic"),
     Arm("+ LTG entropy", guidance=dataclasses.replace(_EXPLORE, signal="entropy")),
-    Arm("+ feedback-guided, entropy", guidance=feedback("entropy")),
-    Arm("+ feedback-guided, loss", guidance=feedback("loss")),
-    Arm("+ feedback-guided, hardness", guidance=feedback("hardness")),
+    Arm("+ feedback-guided, entropy", guidance=feedback_guided("entropy")),
+    Arm("+ feedback-guided, loss", guidance=feedback_guided("loss")),
+    Arm("+ feedback-guided, hardness", guidance=feedback_guided("hardness")),
+    Arm("+ feedback-guided as released, entropy", guidance=feedback_guided(as_released=True)),
 )  # fmt: skip
 """In the order in which a campaign measures them."""
 SCALES = (0.25, 0.5, 2.0, 4.0)
@@ -146,7 +142,8 @@ def pool_of(signs: Signs, arm: Arm, seed: int, clock: Clock) -> Pool:
     prompt = diverse_words(signs) if arm.words else plain_words
     guidance = small(arm.guidance, signs)
     where = signs.work / "pools"
-    return Pool(where, name, signs.generator, signs.target, guidance, prompt, seed, clock=clock)
+    like = likeness(torch.from_numpy(signs.train.images), signs.train.signs, seed)
+    return Pool(where, name, signs.generator, signs.target, guidance, prompt, seed, clock=clock, like=like)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import torch
 from benchmarks.evidence import arms, learning
 from benchmarks.evidence.arms import Arm
 from benchmarks.evidence.photos import PLACES, SMALL_GENERATOR, Photos, Place, balanced, generator_of, recipes
-from benchmarks.evidence.pools import Pool
+from benchmarks.evidence.pools import Pool, likeness
 from benchmarks.evidence.statistics import Judged, packed
 from benchmarks.evidence.units import Clock, Store, Unit, slug
 from benchmarks.measure import call_costs, write_json
@@ -156,6 +156,7 @@ class PhotoArms:
             pool = Pool(
                 self.work / "pools", slug(f"{arm.name} {prior} {self.recipe.name}"), generator, target, guidance,
                 lambda k, _: words.replace("{label}", self.photos.labels[k]), unit.seed, clock=self.clock,
+                like=likeness(self.photos.real.pixels, self.photos.real.labels.numpy(), unit.seed),
             )  # fmt: skip
             taken = pool.take(max(1, self.place.images // self.photos.real.classes))
             images, labels = taken.images, taken.labels

@@ -24,6 +24,8 @@ ATTEMPTS = 4
 _SPAN = 10_000  # seeds of a class
 Prompt = Callable[[int, int], str]
 """(class, attempt) → words."""
+Likeness = Callable[[int, int], torch.Tensor]
+"""(class, attempt) → a real training picture of the class, (3, H, W) in [0, 1]."""
 
 
 class Taken(NamedTuple):
@@ -60,6 +62,7 @@ class Pool:
         seed: Of the arm.
         start: First attempt; for a second round.
         clock: Asked between batches.
+        like: What images resemble, where the guidance asks for it.
     """
 
     def __init__(
@@ -74,9 +77,10 @@ class Pool:
         *,
         start: int = 0,
         clock: Clock | None = None,
+        like: Likeness | None = None,
     ) -> None:
         self.generator, self.target, self.guidance, self.prompt = generator, target, guidance, prompt
-        self.seed, self.start, self.clock = seed, start, clock or Clock()
+        self.seed, self.start, self.clock, self.like = seed, start, clock or Clock(), like
         self.classes = len(target.classifier.labels)
         words = [prompt(0, k) for k in range(12)]
         identity = {"guidance": guidance.to_dict(), "seed": seed, "start": start,
@@ -154,10 +158,14 @@ class Pool:
             attempts.append(self.start + made[k])
             made[k] += 1
         base = 20_000_000 + 1_000_000 * self.seed
+        like = None
+        if self.guidance.like and self.like is not None:
+            like = torch.stack([self.like(k, a) for k, a in zip(labels, attempts, strict=True)])
         request = GenerateRequest(
             tuple(self.prompt(k, a) for k, a in zip(labels, attempts, strict=True)),
             tuple(labels),
             tuple(base + _SPAN * k + a for k, a in zip(labels, attempts, strict=True)),
+            like=like,
         )
         result = generate_images(self.generator, self.target, self.guidance, request, controls=False)
         validity = examine(
@@ -193,3 +201,21 @@ def _folder(root: Path, name: str, identity: dict[str, Any]) -> Path:
         if same(found, identity):
             return folder
         number += 1
+
+
+def likeness(pixels: torch.Tensor, labels: np.ndarray, seed: int) -> Likeness:
+    """A random training picture for every class and attempt, always the same one.
+
+    Args:
+        pixels: uint8 (N, 3, H, W).
+        labels: (N,).
+        seed: Of the arm.
+    """
+
+    def of(label: int, attempt: int) -> torch.Tensor:
+        own = np.flatnonzero(labels == label)
+        own = own if len(own) else np.arange(len(labels))  # only a trial is so small that a class is missing
+        row = int(own[np.random.default_rng([seed, label, attempt]).integers(len(own))])
+        return pixels[row].float() / 255
+
+    return of
