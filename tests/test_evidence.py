@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from benchmarks.evidence.figure import Line, chart
 from benchmarks.evidence.finding import findings
 from benchmarks.evidence.photos import long_tailed
 from benchmarks.evidence.signals import calibration
-from benchmarks.evidence.statistics import Judged, estimated, packed, unpacked
+from benchmarks.evidence.statistics import Estimate, Judged, estimated, packed, unpacked
+from benchmarks.evidence.tables import cell, verdict
 from benchmarks.evidence.truth import CELLS, counted
 from benchmarks.evidence.units import Clock, Store, Unit, breadth_first, campaign, slug
 from ltg_core.demo.world import CLASSES
+from ltg_core.guidance.settings import Guidance
 
 FOLDER = Path(evidence.__file__).parent
 EXAMINERS = {"truth", "roadsigns", "discovery", "signals", "tables"}
@@ -107,8 +110,6 @@ def test_a_unit_that_is_there_is_not_measured_again(tmp_path: Path) -> None:
 
 
 def test_a_field_of_the_guidance_that_came_later_changes_nothing(tmp_path: Path) -> None:
-    from ltg_core.guidance.settings import Guidance
-
     store, unit, now = Store(tmp_path), Unit("p", "a", 0), Guidance().to_dict()
     early = {name: value for name, value in now.items() if name != "like_dropout"}
     store.write(unit, {"guidance": early}, {"value": 1}, 0.0)
@@ -151,6 +152,63 @@ def test_cells_are_ranked_by_the_exact_test_of_scipy() -> None:
     said = counted([cell, ("stop", "nothing")], [])
     assert said["first"] == {"findings": 2, "hits": 1, "recall": 0.1, "false_discovery": 0.5}
     assert said["significant"]["findings"] == 0
+
+
+def test_a_pool_takes_the_first_believed_images_and_bills_all_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def generate(_g: Any, _t: Any, _guidance: Any, request: Any, **_: Any) -> SimpleNamespace:
+        made.extend(request.seeds)
+        count, seeds = len(request.seeds), np.array(request.seeds)
+        images = np.zeros((count, 2, 2, 3), np.uint8) + (seeds % 251)[:, None, None, None].astype(np.uint8)
+        return SimpleNamespace(
+            images=images, percentile=seeds * 0.0, signal=seeds * 0.0, calls={"U": 10 * count}
+        )
+
+    def examine(_g: Any, _t: Any, _s: str, images: np.ndarray, labels: Any) -> list[SimpleNamespace]:
+        good = [
+            bool(label == 0) or int(image[0, 0, 0]) % 3 == 0
+            for image, label in zip(images, labels, strict=True)
+        ]
+        good = [g and label != 2 for g, label in zip(good, labels.tolist(), strict=True)]
+        return [SimpleNamespace(believed=g, survival=1.0) for g in good]
+
+    monkeypatch.setattr(pools, "generate_images", generate)
+    monkeypatch.setattr(pools, "examine", examine)
+    target: Any = SimpleNamespace(classifier=SimpleNamespace(labels=("a", "b", "c"), hash="h"))
+    generator: Any = SimpleNamespace(chunk=8)
+
+    def pool(seed: int = 0) -> pools.Pool:
+        return pools.Pool(tmp_path, "arm", generator, target, Guidance(), lambda k, a: f"{k}", seed)
+
+    small = pool().take(2)
+    assert small.labels.tolist() == [0, 0, 1, 1] and small.short == 2  # class c never gives one
+    base, before = 20_000_000, len(made)
+    assert len(set(made)) == before and before % 8 == 0 and min(made) == base
+    second = [a for a in range(1000) if (base + 10_000 + a) % 251 % 3 == 0][1]
+    tried_c = sum(s >= base + 20_000 for s in made)
+    assert small.attempts == 2 + (second + 1) + tried_c and tried_c >= pools.ATTEMPTS * 2
+    assert small.calls["U"] == pytest.approx(10 * small.attempts)
+    again = pool()
+    assert (again.take(2).images == small.images).all() and len(made) == before  # read back
+    large = again.take(4)
+    assert (large.images[:2] == small.images[:2]).all() and (large.images[4:6] == small.images[2:4]).all()
+    rows = again.first(9)
+    assert again.rows("label")[rows].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert again.rows("attempt")[rows].tolist() == 3 * [0, 1, 2]
+    assert (
+        pool(1).take(1).images[0, 0, 0, 0] != small.images[0, 0, 0, 0] and len(list(tmp_path.iterdir())) == 2
+    )
+
+
+def test_verdicts_look_at_the_estimate_and_at_the_whole_interval() -> None:
+    assert verdict(Estimate(0.12, 0.10, 0.14), 0.10) == "met, with the whole interval"
+    assert verdict(Estimate(0.12, 0.08, 0.14), 0.10) == "met, not with the whole interval"
+    assert verdict(Estimate(0.0, -0.1, 0.1), 0.0, more=False) == "**not met**"
+    assert cell(Estimate(0.12, 0.1, 0.14), True) == "**+12.0** [+10.0, +14.0]"
+    assert cell(Estimate(0.12, -0.1, 0.14), True) == "+12.0 [-10.0, +14.0]"
 
 
 def test_long_tails_have_the_published_counts() -> None:

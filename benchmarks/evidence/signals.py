@@ -31,6 +31,7 @@ NETWORKS = {
 HELD = 5_000
 """Of CIFAR-10's training images, for percentiles."""
 _DRAWS = 300
+_PART = 2_500
 
 
 def ranked(
@@ -139,25 +140,26 @@ class Signals:
         return measured(reference, test, target, {})
 
     def _outputs(self, depth: str, file: str, split: str) -> tuple[Outputs, torch.Tensor]:
-        """Computed once for all heads."""
-        path = self.signs.work / f"cifar10-{depth}-{split}.pt"
-        if not path.exists():
-            images, y, names = read(SHARED / "cifar10" / f"{split}.parquet")
-            classifier = third_party(depth, file, names)
-            parts = []
-            for part in images.split(5_000):
+        """Computed once for all heads, in parts, so that a stopped computation goes on."""
+        folder = self.signs.work / f"cifar10-{depth}-{split}"
+        folder.mkdir(parents=True, exist_ok=True)
+        images, y, names = read(SHARED / "cifar10" / f"{split}.parquet")
+        classifier = third_party(depth, file, names)
+        parts = []
+        for place, part in enumerate(images.split(_PART)):
+            path = folder / f"{place:03d}.pt"
+            if not path.exists():
                 self.clock.rest()
-                parts.append(outputs(classifier, part))
-            early = [p.early for p in parts if p.early is not None]
-            kept = {
-                "logits": torch.cat([p.logits for p in parts]),
-                "features": torch.cat([p.features for p in parts]),
-                "y": y,
-            }
-            torch.save(kept | ({"early": torch.cat(early)} if early else {}), path.with_suffix(".tmp"))
-            path.with_suffix(".tmp").replace(path)
-        found = torch.load(path, weights_only=True)
-        return Outputs(found["logits"], found["features"], found.get("early")), found["y"]
+                out = outputs(classifier, part)
+                kept = {"logits": out.logits, "features": out.features}
+                torch.save(
+                    kept | ({} if out.early is None else {"early": out.early}), path.with_suffix(".tmp")
+                )
+                path.with_suffix(".tmp").replace(path)
+            parts.append(torch.load(path, weights_only=True))
+        early = [p["early"] for p in parts if "early" in p]
+        logits, features = (torch.cat([p[name] for p in parts]) for name in ("logits", "features"))
+        return Outputs(logits, features, torch.cat(early) if early else None), y
 
 
 def third_party(depth: str, file: str, names: list[str]) -> Classifier:
