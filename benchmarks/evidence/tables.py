@@ -98,7 +98,7 @@ def roadsigns(store: Store) -> list[str]:
         "Only images that pass the validity checks are learned from; those that do not are paid for all the same. Loss: balanced softmax, "
         'but cross-entropy for "real only" and the post-hoc adjustment, whose strength is chosen on validation. Prompts name the class alone, '
         'but for "prompt diversity", which names the ten conditions of the generator\'s card in turn. Accuracy in % on the '
-        f"{len(frame.labels):,} test pictures, with 95 % bootstrap intervals over pictures and seeds. Nothing was chosen on the test pictures.",
+        f"{len(frame.labels):,} test pictures, with 95 % bootstrap intervals over pictures and seeds. Nothing was chosen on the test pictures. The interval of an arm with one seed says nothing about other trainings.",
         "",
         f"| arm | seeds | {' | '.join(COLUMNS.values())} |",
         "|---" * (len(COLUMNS) + 2) + "|",
