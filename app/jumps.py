@@ -37,7 +37,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         if name == "explain":
             return explain.open_on(ctx, session, ids[:_SENT], methods)
         if name == "imagine":
-            return imagine.aim(to_imagine, session, preset=imagining.COUNTERFACTUAL, **_aim_of(ctx, ids))
+            return imagine.aim(ctx, to_imagine, session, preset=imagining.COUNTERFACTUAL, **_aim_of(ctx, ids))
         if len(ids) == 1:
             found = map_tab.focus(ctx, to_map, session, ids[0])
         else:

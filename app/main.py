@@ -21,7 +21,7 @@ from app.header import header, header_key
 from app.pulse import pulse
 from app.rooms import Here, Rooms
 from app.server import make_server, new_key
-from app.session import BEATS, QUICK, Session, polite
+from app.session import BEATS, QUICK, Session, clicked, polite
 from app.settings import USUAL_PORT, Settings, free_port
 from app.tabs import browse, coverage, curate, explain, extend, imagine, retrain, setup, start, tell
 from app.tabs import map as map_tab
@@ -73,7 +73,13 @@ def build(ctx: AppContext | Here) -> gr.Blocks:
         address = Address(elem_id="address")
         states = {
             name: gr.State(value)
-            for name, value in (("sample", ""), ("sources", []), ("explained", []), ("run", ""), ("seen", -1))
+            for name, value in (
+                ("sample", ""),
+                ("sources", []),
+                ("explained", []),
+                ("run", ""),
+                ("shown", ""),
+            )
         }
         head_key = gr.State("")
         widgets: dict[str, SimpleNamespace] = {}
@@ -82,7 +88,12 @@ def build(ctx: AppContext | Here) -> gr.Blocks:
                 with gr.Tab(tab.TITLE, id=tab.ID, elem_id=f"tab-{tab.ID}") as shell:
                     widgets[tab.ID] = tab.build(ctx)
                     widgets[tab.ID].tab = shell
-        session = Session(tabs=tabs, address=address, beats={kind: gr.State("") for kind in BEATS}, **states)
+        many: dict[str, dict[str, gr.State]] = {
+            "beats": {kind: gr.State("") for kind in BEATS},
+            "due": {tab.ID: gr.State(-1) for tab in TABS},
+            "drawn": {tab.ID: gr.State(-1) for tab in TABS},
+        }
+        session = Session(tabs=tabs, address=address, **many, **states)
         for tab in TABS:
             tab.wire(ctx, session, widgets)
         jumps.wire(ctx, session, widgets)
@@ -98,32 +109,69 @@ def _follow(
     beat: Pulse,
     head_key: gr.State,
 ) -> None:
-    """The header, and the tabs' refresh whenever a job has changed the workspace."""
+    """The header, and the shown tab's refresh whenever the workspace has changed."""
 
-    @polite
-    def tick(values: dict[Any, Any]) -> Any:
+    def follow(values: dict[Any, Any], tab: str) -> dict[Any, Any]:
         heard = pulse(ctx)  # first: what changes from here on is heard next time
         now = header_key(ctx)
         beats = {session.beats[kind]: ctx.beat(kind) for kind in BEATS}
         changed = {state: beat for state, beat in beats.items() if values[state] != beat}
         if now != values[head_key]:
             changed |= {top: header(ctx), head_key: now}
-        if ctx.revision != values[session.seen]:
-            changed[session.seen] = ctx.revision
+        if tab in widgets and ctx.revision not in (values[session.due[tab]], values[session.drawn[tab]]):
+            changed[session.due[tab]] = ctx.revision
         return changed | {beat: {"heard": heard}}
 
-    states = [head_key, session.seen, *session.beats.values()]
+    @polite
+    def tick(values: dict[Any, Any], event: gr.EventData) -> Any:
+        return follow(values, str(clicked(event).get("tab", "")) if values[session.shown] else "")
+
+    @polite
+    def first(values: dict[Any, Any]) -> Any:
+        # Any other tab is drawn because it is selected now; this one was from the beginning.
+        return follow(values, start.ID if values[session.shown] == start.ID else "")
+
+    states = [head_key, *session.due.values(), *session.beats.values()]
+    asked = {*states, session.shown, *session.drawn.values()}
     arrived = places.wire(ctx, session, widgets)
-    beat.tick(tick, set(states), [top, beat, *states], **QUICK)
+    beat.tick(tick, asked, [top, beat, *states], **QUICK)
     # A page begins with what its address says; only then is it drawn.
-    arrived.then(tick, set(states), [top, beat, *states], **QUICK)
+    arrived.then(first, asked, [top, beat, *states], **QUICK)
     queue.wire(ctx, session, widgets, top)
     for name, w in widgets.items():
         w.tab.select(None, js=f"() => window.longtailTab('{name}')")
-        if hasattr(w, "refresh"):
-            drawn = session.seen.change(w.refresh, w.refresh_inputs, w.refresh_outputs, **QUICK)
-            if hasattr(w, "afterwards"):
-                drawn.then(*w.afterwards, **QUICK)
+        _draw(ctx, session, name, w)
+
+
+def _draw(ctx: AppContext, session: Session, name: str, w: SimpleNamespace) -> None:
+    """A tab is drawn when it is shown and not as the workspace is; one with ``w.always`` whenever it is selected.
+
+    ``w.refresh`` takes the values of ``w.refresh_inputs``, a set or a list as handlers of Gradio do, and answers with a
+    dictionary; ``w.afterwards`` (handler, inputs, outputs) follows what was drawn anew.
+    """
+    done = session.drawn[name]
+
+    def draw(values: dict[Any, Any], *, always: bool) -> Any:
+        now = ctx.revision  # first: what changes from here on is drawn next time
+        if not values[session.shown] or (values[done] == now and not always):
+            return gr.skip()
+        given = {part: values[part] for part in w.refresh_inputs}
+        found = w.refresh(given) if isinstance(w.refresh_inputs, set) else w.refresh(*given.values())
+        return found | {done: now} if any(part in found for part in w.refresh_outputs) else found
+
+    @polite
+    def selected(values: dict[Any, Any]) -> Any:
+        return draw(values, always=hasattr(w, "always"))
+
+    @polite
+    def changed(values: dict[Any, Any]) -> Any:
+        return draw(values, always=False)
+
+    inputs, outputs = {*w.refresh_inputs, session.shown, done}, [*w.refresh_outputs, done]
+    w.tab.select(selected, inputs, outputs, **QUICK)
+    session.due[name].change(changed, inputs, outputs, **QUICK)
+    if hasattr(w, "afterwards"):
+        done.change(*w.afterwards, **QUICK)
 
 
 def theme() -> gr.themes.Base:

@@ -77,10 +77,10 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
                 found |= tabs[name].arrive(values, arrival)
             except LtgError as error:  # what one tab cannot show does not hinder the others
                 gr.Warning(message(error), title="A part of this address is left out", duration=8)
-        found[session.tabs] = gr.Tabs(selected=tab)
+        found |= {session.tabs: gr.Tabs(selected=tab), session.shown: tab}
         return found | {session.address: {"answered": data.get("number"), "at": time.time()}}
 
     inputs = {part for w in tabs.values() for part in w.arrive_inputs}
     drawn = [part for w in tabs.values() for part in w.arrive_outputs]
-    outputs = list(dict.fromkeys([*drawn, session.tabs, session.address]))
+    outputs = list(dict.fromkeys([*drawn, session.tabs, session.shown, session.address]))
     return session.address.go(arrive, inputs, outputs, **CARRIED)

@@ -54,7 +54,9 @@ class Session:
         sources: Ids of the real samples that Imagine starts from.
         explained: Ids that Explain shows.
         run: Id of the generation that Imagine shows.
-        seen: Revision of the workspace that the page shows.
+        shown: Id of the tab that the address led to; "" until the page has arrived there.
+        due: By tab, the revision of the workspace that it is to show; a tab is drawn when it changes.
+        drawn: By tab, the revision that it shows; -1 for a tab that has not been drawn yet.
         beats: By kind of job, what the page has seen of the newest one; a tab redraws when it changes.
     """
 
@@ -64,7 +66,9 @@ class Session:
     sources: gr.State
     explained: gr.State
     run: gr.State
-    seen: gr.State
+    shown: gr.State
+    due: dict[str, gr.State]
+    drawn: dict[str, gr.State]
     beats: dict[str, gr.State]
 
 

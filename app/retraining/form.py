@@ -37,7 +37,7 @@ COLUMNS = {
 
 def build() -> SimpleNamespace:
     """Controls on the left; on the right what it will learn from, the start, and what was trained."""
-    w = SimpleNamespace(visited=gr.State(False), confirm=gr.State(""))
+    w = SimpleNamespace(confirm=gr.State(""))
     with gr.Row(elem_classes="two retrain"):
         with gr.Column(elem_classes="rail wide"):
             _mixture(w)

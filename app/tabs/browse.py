@@ -115,6 +115,8 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         found = show(ctx, w, query or Query(), opened, sample)
         for part in (w.query, w.text, w.bar, w.selection):
             del found[part]
+        if "value" in found[w.grid]:
+            found[w.grid]["value"]["again"] = True
         return found
 
     @polite
@@ -296,11 +298,15 @@ def _wire_address(ctx: AppContext, session: Session, w: SimpleNamespace) -> None
         query, missing = known(ctx, query)
         if missing:
             gr.Warning(f"A part of this address is left out: {missing}.", duration=8)
-        found = show(ctx, w, query, [], there) | {w.sample: there, w.panel: panel(ctx, there)}
-        return found | {session.sample: there}
+        told = {w.sample: there, session.sample: there}
+        if arrival.tab != ID:  # drawn when it is shown
+            return told | {w.query: query, w.text: query.text, w.selection: [], w.bar: view(), drawn: -1}
+        now = ctx.revision
+        return told | show(ctx, w, query, [], there) | {w.panel: panel(ctx, there), drawn: now}
 
+    drawn = session.drawn[ID]
     w.arrive, w.arrive_inputs = arrive, {w.query, w.sample}
-    w.arrive_outputs = [*w.shown, w.sample, w.panel, session.sample]
+    w.arrive_outputs = [*w.shown, w.sample, w.panel, session.sample, drawn]
 
 
 def _only(sample: str) -> Any:

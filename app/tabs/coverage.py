@@ -177,7 +177,6 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
 
     outputs = [*shown, w.mode, w.cell, session.address]
     w.column.input(turned, [w.column, w.mode], outputs, **QUICK)
-    w.tab.select(redraw, state, shown, **QUICK)
     for part in (w.top, w.grid, w.panel):
         part.act(act, state, [*outputs, *imagine.aim_outputs(to_imagine, session)], **CARRIED)
 
@@ -186,7 +185,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
 
     w.arrive, w.arrive_inputs = arrive, set()
     w.arrive_outputs = [*shown, w.mode, w.cell]
-    w.refresh, w.refresh_inputs, w.refresh_outputs = redraw, state, shown
+    w.refresh, w.refresh_inputs, w.refresh_outputs, w.always = redraw, state, shown, True
 
 
 def _leave(
@@ -210,11 +209,12 @@ def _leave(
     if data["name"] == "imagine":
         prompt = imagining.prompt_of(ctx, label, aimed)
         return imagine.aim(
-            to_imagine, session, about=about, label=label, prompt=prompt, number=number, meta=aimed
+            ctx, to_imagine, session, about=about, label=label, prompt=prompt, number=number, meta=aimed
         )
     chosen = filter_of(ctx, query_of(ctx, found, cell, labels))
     ids = ctx.workspace.query(chosen, limit=imagining.MOST)
     return imagine.aim(
+        ctx,
         to_imagine,
         session,
         sources=ids,

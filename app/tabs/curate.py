@@ -55,7 +55,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     past.wire(ctx, parts.history, after)
     export.wire(ctx, session, parts.export, parts.decide)
     w.refresh, w.refresh_inputs, w.refresh_outputs = parts.decide.refresh, parts.decide.inputs, _shown(parts)
-    w.tab.select(parts.decide.refresh, parts.decide.inputs, _shown(parts), **QUICK)
+    w.always = True
     w.shells["decide"].select(parts.decide.refresh, parts.decide.inputs, _shown(parts), **QUICK)
     w.shells["review"].select(parts.review.refresh, parts.review.review, parts.review.list, **QUICK)
     w.shells["sets"].select(parts.sets.refresh, parts.sets.refresh_inputs, parts.sets.outputs, **QUICK)

@@ -25,7 +25,7 @@ _MOST = 200
 
 def build(ctx: AppContext) -> SimpleNamespace:
     """What is asked for on the left, the classes on the right."""
-    w = SimpleNamespace(visited=gr.State(False), key=gr.State(0))
+    w = SimpleNamespace(key=gr.State(0))
     with gr.Row(elem_classes="two extend"):
         with gr.Column(elem_classes="rail wide"):
             with gr.Column(elem_classes="box"):
@@ -70,7 +70,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     """Connect the events."""
     w = widgets[ID]
     buttons = [w.propose, w.images, w.measure]
-    shown = [w.list, w.outcome, w.classes, w.pool, w.visited]
+    shown = [w.list, w.outcome, w.classes, w.pool]
 
     def started(job: Job) -> dict[Any, Any]:
         return {
@@ -100,21 +100,17 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         }
 
     @polite
-    def follow(visited: bool) -> Any:
+    def follow(revision: int) -> Any:
         job = ctx.latest("extend")
         if job is None:
             return gr.skip()
         bar = view(ctx.bar(job)) if job.state != "done" else view()
         found = {w.progress: bar, **{button: gr.Button(interactive=job.ended) for button in buttons}}
-        return found | (drawn(ctx, w) if job.ended and visited else {})
+        return found | (drawn(ctx, w) if job.ended and revision >= 0 else {})
 
     @polite
-    def visit() -> dict[Any, Any]:
-        return drawn(ctx, w) | offered(ctx, w) | {w.visited: True}
-
-    @polite
-    def refresh(visited: bool) -> Any:
-        return drawn(ctx, w) | offered(ctx, w) if visited else gr.skip()
+    def refresh() -> dict[Any, Any]:
+        return drawn(ctx, w) | offered(ctx, w)
 
     w.propose.click(
         propose, [w.classes, w.source, w.pool], [w.progress, *buttons], api_name="extend_propose",
@@ -126,9 +122,10 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     )  # fmt: skip
     w.measure.click(measure, None, [w.progress, *buttons], show_progress="hidden")
     w.where.change(turned, w.where, [w.folder, w.pool, w.number], **QUICK)
-    session.beats["extend"].change(follow, w.visited, [w.progress, *buttons, w.list, w.outcome], **QUICK)
-    w.tab.select(visit, None, shown, **QUICK)
-    w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, w.visited, shown
+    session.beats["extend"].change(
+        follow, session.drawn[ID], [w.progress, *buttons, w.list, w.outcome], **QUICK
+    )
+    w.refresh, w.refresh_inputs, w.refresh_outputs, w.always = refresh, [], shown, True
     _wire_decisions(ctx, w)
 
 

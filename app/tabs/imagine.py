@@ -75,6 +75,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
 
 
 def aim(
+    ctx: AppContext,
     w: SimpleNamespace,
     session: Session,
     *,
@@ -89,6 +90,7 @@ def aim(
     """Open this tab on something: selected samples, a slice, a cell of the coverage (outputs: ``aim_outputs``).
 
     Args:
+        ctx: The workspace.
         w: Of this tab.
         session: The page.
         sources: Ids of real samples to start from, taken in turn.
@@ -105,7 +107,9 @@ def aim(
         w.about_sources: about,
         w.aim: dict(meta or {}),
         w.preset: preset,
-        w.label: label,
+        w.label: gr.Dropdown(
+            class_names(ctx.workspace.label_names()), value=label
+        ),  # it may not have been drawn yet
         w.prompt: prompt,
         w.number: max(1, min(MOST, number)),
         session.address: kept(ID, place(preset, label), show=True),

@@ -104,8 +104,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     w.arrive, w.arrive_inputs, w.arrive_outputs = arrive, {w.sent}, [w.colour, *shown]
     w.refresh, w.refresh_inputs = refresh, [w.colour, w.sent]
     w.refresh_outputs = [w.colour, *shown]
-    # A verdict that was given elsewhere is a colour here.
-    w.tab.select(refresh, w.refresh_inputs, w.refresh_outputs, **QUICK)
+    w.always = True  # a verdict that was given elsewhere is a colour here
 
 
 def _wire_selection(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
@@ -154,7 +153,13 @@ def _wire_actions(ctx: AppContext, session: Session, widgets: dict[str, SimpleNa
             about = f"{len(real):,} real samples selected on the map"
             number = min(len(real), 8)
             return imagine.aim(
-                widgets[imagine.ID], session, sources=real, about=about, preset=COUNTERFACTUAL, number=number
+                ctx,
+                widgets[imagine.ID],
+                session,
+                sources=real,
+                about=about,
+                preset=COUNTERFACTUAL,
+                number=number,
             )
         new = picked.after(name, data, pages=-(-len(picked.ids) // SHOWN))
         if new == picked:

@@ -13,7 +13,7 @@ from app.context import AppContext
 from app.places import Arrival, kept
 from app.render import Node, h, view
 from app.retraining import learn, order, prove, trained, using
-from app.session import CARRIED, EVERY, QUICK, Session, clicked, polite
+from app.session import CARRIED, EVERY, Session, clicked, polite
 
 TITLE = "Retrain"
 ID = "retrain"
@@ -96,25 +96,18 @@ def _wire_parts(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
         return turn_to(w, data["part"]) | {session.address: kept(ID, given)}
 
     @polite
-    def visit(values: dict[Any, Any]) -> dict[Any, Any]:
-        return drawn(ctx, w, values) | {w.learn.visited: True}
-
-    @polite
-    def refresh(values: dict[Any, Any]) -> Any:
-        return drawn(ctx, w, values) if values[w.learn.visited] else gr.skip()
+    def refresh(values: dict[Any, Any]) -> dict[Any, Any]:
+        return drawn(ctx, w, values)
 
     @polite
     def count(values: dict[Any, Any]) -> Any:
-        return learn.planned(ctx, w.learn, values) if values[w.learn.visited] else gr.skip()
+        return learn.planned(ctx, w.learn, values)
 
     outputs = drawn_outputs(w)
     w.top.act(act, state, [*w.turned, session.address], **CARRIED)
-    w.tab.select(visit, state, [*outputs, w.learn.visited], **QUICK)
-    w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, {*state, w.learn.visited}, outputs
+    w.refresh, w.refresh_inputs, w.refresh_outputs, w.always = refresh, set(state), outputs, True
     # Counting asks a worker, so it comes after what is there at once.
-    w.afterwards = (count, {*w.learn.inputs, w.learn.visited}, w.learn.plan)
-    drawn_first = w.learn.visited.change(refresh, w.refresh_inputs, outputs, **QUICK)
-    drawn_first.then(*w.afterwards, **QUICK)
+    w.afterwards = (count, set(w.learn.inputs), w.learn.plan)
 
 
 def drawn(ctx: AppContext, w: SimpleNamespace, values: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -175,7 +168,7 @@ def _wire_address(ctx: AppContext, w: SimpleNamespace) -> None:
     def arrive(values: dict[Any, Any], arrival: Arrival) -> dict[Any, Any]:
         given = arrival.of(ID)
         part = given.get("part", LEARN)
-        found = turn_to(w, PROVE if part == PROVE else LEARN) | {w.learn.visited: True}
+        found = turn_to(w, PROVE if part == PROVE else LEARN)
         if part != PROVE:
             return found | learn.arriving(w.learn, given, values)
         number = given.get("arm", "")
@@ -187,7 +180,5 @@ def _wire_address(ctx: AppContext, w: SimpleNamespace) -> None:
 
     w.arrive, w.arrive_inputs = arrive, set(w.learn.choices) | {w.learn.sampler}
     w.arrive_outputs = list(
-        dict.fromkeys(
-            [*w.turned, w.learn.visited, *w.learn.choices, *learn.explained_outputs(w.learn), *w.prove.shown]
-        )
+        dict.fromkeys([*w.turned, *w.learn.choices, *learn.explained_outputs(w.learn), *w.prove.shown])
     )

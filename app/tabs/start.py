@@ -11,7 +11,6 @@ import gradio as gr
 from app.components import View
 from app.context import AppContext
 from app.query import Query, address
-from app.render import Node
 from app.session import QUICK, Session, clicked, polite
 from app.welcome import glance, start_view, waiting
 
@@ -31,8 +30,8 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     w = widgets[ID]
 
     @polite
-    def refresh(been: Any) -> Node:
-        return start_view(ctx, been if isinstance(been, list) else [])
+    def refresh(been: Any) -> dict[Any, Any]:
+        return {w.view: start_view(ctx, been if isinstance(been, list) else [])}
 
     @polite
     def act(event: gr.EventData) -> Any:
@@ -53,8 +52,8 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
 
     w.view.act(act, None, [session.address, session.tabs], **QUICK)
     widgets["browse"].tab.select(came, w.been, [w.been, w.view], **QUICK)
-    session.beats["open"].change(refresh, w.been, w.view, **QUICK)
-    w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, w.been, w.view
+    session.beats["open"].change(refresh, w.been, [w.view], **QUICK)
+    w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, [w.been], [w.view]
 
 
 def link(ctx: AppContext) -> dict[str, Any]:

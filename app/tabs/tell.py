@@ -108,8 +108,8 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     for part in (w.suggestion, w.cases, w.progress, w.preview):
         part.act(act, None, [w.title, w.weakness, w.cases, session.tabs], **EVERY)
     session.beats["tell"].change(follow, None, [w.progress, w.make, w.preview], **QUICK)
-    w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, None, [w.suggestion, w.cases, w.preview]
-    w.tab.select(refresh, None, w.refresh_outputs, **QUICK)
+    w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, [], [w.suggestion, w.cases, w.preview]
+    w.always = True
 
 
 def submit(ctx: AppContext, **words: Any) -> Job:

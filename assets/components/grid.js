@@ -2,13 +2,14 @@
 const root = element.querySelector(".ltg-grid");
 function draw() {
   const value = props.value || {}, items = value.items || [];
-  const old = state.ids.join();
+  const old = state.ids, at = old[state.focus], picked = Array.from(state.selected);
   state.ids = items.map((item) => item.id);
-  if (old !== state.ids.join()) {
-    state.selected = new Set((value.selected || []).filter((id) => state.ids.includes(id)));
-    const wanted = value.focus ? state.ids.indexOf(value.focus) : 0;
-    state.focus = state.anchor = Math.max(0, wanted);
-    root.scrollTop = 0;
+  if (old.join() !== state.ids.join()) {
+    // What was drawn anew by itself does not take back what has been clicked meanwhile.
+    const own = Boolean(value.again) && state.ids.includes(at), wanted = own ? at : value.focus;
+    state.selected = new Set((own ? picked : value.selected || []).filter((id) => state.ids.includes(id)));
+    state.focus = state.anchor = wanted ? Math.max(0, state.ids.indexOf(wanted)) : 0;
+    if (!own) root.scrollTop = 0;
   }
   drawCards(root, items, value.empty, value.label);
   root.dataset.drawn = String((Number(root.dataset.drawn) || 0) + 1);

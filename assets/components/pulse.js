@@ -13,7 +13,7 @@ async function ask() {
     if (answer.ok) now = await answer.text();
   } catch (error) { console.debug("no pulse:", error); }
   busy = false;
-  if (!now || now !== heard) trigger("tick", {});
+  if (!now || now !== heard) trigger("tick", { tab: window.longtailShown });
 }
 const beat = setInterval(() => {
   gone = asking.isConnected ? 0 : gone + 1;

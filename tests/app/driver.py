@@ -36,6 +36,7 @@ class Driver:
             if part["props"].get("elem_id")
         }
         self.messages: list[str] = []
+        self.arrived = False
 
     def __enter__(self) -> Driver:
         return self
@@ -44,7 +45,9 @@ class Driver:
         self.http.close()
 
     def fill(self, *outputs: str) -> None:
-        """Run the handlers that refresh these controls when the page is loaded."""
+        """Run the handlers that refresh these controls when their tab is shown."""
+        if not self.arrived:
+            self.go({}, number=1)
         for output in outputs:
             for dependency in self.config["dependencies"]:
                 if self.ids[output] in dependency["outputs"] and dependency["targets"][0][1] == "change":
@@ -74,7 +77,18 @@ class Driver:
 
     def go(self, names: dict[str, str], number: int = 2) -> dict[str, Any]:
         """What an address shows; the first ``number`` is that of a page that has just been opened."""
+        self.arrived = True
         return self.call("address", "go", {"query": "?" + urlencode(names), "number": number})
+
+    def show(self, tab: str) -> dict[str, Any]:
+        """Open a tab, as its button does: everything that it draws then."""
+        if not self.arrived:
+            self.go({}, number=1)
+        wanted, found = [self.ids[f"tab-{tab}"], "select"], {}
+        for dependency in self.config["dependencies"]:
+            if dependency["backend_fn"] and wanted in [list(target) for target in dependency["targets"]]:
+                found |= self.run(dependency)
+        return found
 
     def run(self, dependency: dict[str, Any], data: Any = None, **given: Any) -> dict[str, Any]:
         """Run one handler through the queue."""

@@ -22,7 +22,7 @@ def test_proposals_are_decided_renamed_and_taken_back_on_the_page(page: Driver, 
     (key,) = auxiliary.add(
         ws, [{"parent": "stop", "name": "octagon", "source": "llm", "difference": "<b>no letters</b>"}]
     )
-    drawn = page.call("tab-extend", "select")
+    drawn = page.show("extend")
     assert "octagon" in texts(drawn["extend-list"]) and "<b>no letters</b>" in texts(drawn["extend-list"])
     assert {"accept", "reject", "rename"} <= {name for name, _ in actions(drawn["extend-list"])}
     drawn = page.call("extend-list", "act", {"name": "accept", "key": key})["extend-list"]
@@ -53,13 +53,13 @@ def test_images_of_a_folder_are_added_by_a_worker_and_what_was_left_out_is_said(
     page.call("extend-images", "click", extend_where="folder", extend_folder=str(tmp_path))
     job = ended("extend")
     assert job.state == "done", job.reason
-    drawn = page.call("tab-extend", "select")
+    drawn = page.show("extend")
     added = next(one for one in auxiliary.every(ctx.workspace) if one.name == "triangle").images
     assert job.result["added"] == added and f"{added} images added" in texts(drawn["extend-outcome"])
     assert "triangle: 1 left out, it cannot be read" in texts(drawn["extend-outcome"])
     page.call("extend-measure", "click")
     assert ended("extend").result == {"classes": 3}  # of 12 training images each
-    assert "mixed · nearest: " in texts(page.call("tab-extend", "select")["extend-list"])
+    assert "mixed · nearest: " in texts(page.show("extend")["extend-list"])
 
 
 def test_what_is_not_there_is_said_before_any_work(

@@ -40,7 +40,7 @@ def made(ctx: Any) -> list[str]:
 @pytest.fixture
 def shown(page: Driver) -> Driver:
     """The tab, opened."""
-    page.call("tab-retrain", "select")
+    page.show("retrain")
     page.fill("retrain-plan")
     return page
 
@@ -50,7 +50,7 @@ def press(page: Driver, **given: Any) -> dict[str, Any]:
 
 
 def listed(page: Driver) -> Any:
-    return page.call("tab-retrain", "select")["retrain-trained"]
+    return page.show("retrain")["retrain-trained"]
 
 
 def test_the_lists_that_are_written_out_are_those_of_the_registries() -> None:
@@ -139,14 +139,12 @@ def test_a_training_is_compared_told_fetched_and_put_to_use(
 
     asked = shown.call("retrain-trained", "act", {"name": "use", "ref": run.id})["retrain-use"]
     assert "Use this classifier?" in texts(asked) and "tiny signs" in texts(asked)
-    assert texts(shown.call("tab-retrain", "select")["retrain-use"]) == texts(asked), (
-        "it stays open meanwhile"
-    )
+    assert texts(shown.show("retrain")["retrain-use"]) == texts(asked), "it stays open meanwhile"
     assert shown.call("retrain-use", "act", {"name": "keep"})["retrain-use"]["k"] == []
     assert ctx.model_hash == first and ctx.latest("adopt") is None
     shown.call("retrain-use", "act", {"name": "use-now", "ref": run.id})
     assert ended("adopt").state == "done" and ctx.model_hash == run.result["best"]
-    after = shown.call("tab-retrain", "select")
+    after = shown.show("retrain")
     assert ("fit", {}) in actions(after["retrain-use"]) and "in use" in texts(after["retrain-trained"])
     assert ("use", {"ref": first}) in actions(after["retrain-trained"]), "and there is a way back"
     shown.call("retrain-use", "act", {"name": "use-now", "ref": first})

@@ -113,8 +113,10 @@ def test_a_link_opens_what_it_names(page: Driver, ctx: Any) -> None:
     one = ctx.workspace.query(Filter(origin="real", split="test"), limit=1)[0]
     arrived = page.call("address", "go", {"query": f"?tab=map&split=test&find=sign&page=99999&sample={one}"})
     assert arrived["tabs"]["selected"] == "map" and arrived["browse-text"] == "sign"
-    assert set(ids_of(arrived["browse-grid"])) <= set(ctx.workspace.query(Filter(split="test")))
-    assert "Prediction" in texts(arrived["browse-panel"])
+    assert "browse-grid" not in arrived, "drawn when it is shown"
+    within = page.show("browse")["browse-grid"]
+    assert set(ids_of(within)) <= set(ctx.workspace.query(Filter(split="test")))
+    assert "browse-grid" not in page.show("browse"), "nothing has changed since"
     again = page.call("browse-grid", "pick", {"id": one})["address"]
     assert again["set"] == {"sample": one} and again["only"] == ["sample"] and again["replace"]
 

@@ -1,0 +1,86 @@
+"""Components by themselves, in a real browser without a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from app.components import Grid, Pulse
+
+HOLD = """(script) => {
+  window.told = [];
+  window.props = { value: null };
+  const watch = (name, act) => { window.redraw = act; };
+  new Function("element", "props", "watch", "trigger", script)(
+    document.getElementById("part"), window.props, watch, (name, data) => window.told.push([name, data]));
+}"""
+
+COUNT = """() => {
+  const old = window.fetch;
+  window.told.length = window.asked = 0;
+  window.fetch = (...given) => { window.asked += 1; return old(...given); };
+}"""
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    opened = browser.new_page()
+    opened.route(
+        "http://page.test/**", lambda route: route.fulfill(body="<html></html>", content_type="text/html")
+    )
+    opened.goto("http://page.test/")
+    yield opened
+    opened.close()
+
+
+def placed(page: Any, component: Any) -> None:
+    page.set_content(f'<div id="part">{component.html_template}</div>')
+    page.evaluate(HOLD, component.js_on_load)
+
+
+def given(page: Any, value: Any) -> None:
+    page.evaluate(f"window.props.value = {json.dumps(value)}; window.redraw();")
+
+
+def focused(page: Any) -> str:
+    return str(page.locator(".is-focus .card-title").inner_text())
+
+
+def rows(*names: str) -> dict[str, Any]:
+    return {"items": [{"id": name, "t": name} for name in names]}
+
+
+def test_a_grid_that_is_drawn_anew_keeps_what_was_clicked_meanwhile(page: Any) -> None:
+    placed(page, Grid())
+    given(page, {**rows("a", "b", "c"), "focus": "a"})
+    assert focused(page) == "a"
+    page.locator(".card", has_text="b").click()
+    page.locator(".card", has_text="c").click(modifiers=["Shift"])
+    given(page, {**rows("d", "b", "c"), "focus": "a", "again": True})
+    assert focused(page) == "c", "asked for before the click, and answered after it"
+    assert page.locator(".is-selected").count() == 2
+    given(page, {**rows("e", "f"), "focus": "f", "again": True})
+    assert focused(page) == "f", "what was clicked is gone"
+    given(page, {**rows("f", "g"), "focus": "g"})
+    assert focused(page) == "g", "a view that somebody asked for says where it begins"
+
+
+def test_the_pulse_asks_for_an_event_only_where_there_is_something_to_hear(page: Any) -> None:
+    page.route(
+        "http://page.test/", lambda route: route.fulfill(body="<html></html>", content_type="text/html")
+    )
+    page.route("http://page.test/pulse", lambda route: route.fulfill(body="one"))
+    placed(page, Pulse())
+    page.evaluate("window.longtailShown = 'map'")
+    page.wait_for_function("window.told.length > 0")
+    assert page.evaluate("window.told[0]") == ["tick", {"tab": "map"}]
+    given(page, {"heard": "one"})
+    page.evaluate(COUNT)
+    page.wait_for_function("window.asked > 2")
+    assert page.evaluate("window.told.length") == 0, "it has heard that"
+    page.unroute("http://page.test/pulse")
+    page.route("http://page.test/pulse", lambda route: route.fulfill(status=401))
+    page.wait_for_function("window.told.length > 0"), "what cannot be asked is left to the event"
