@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.components import View
 from app.controls import ANY, control, controls
-from app.imagining import ABOUT, MOST, OWN_CLASS, WEIGHTS
+from app.imagining import ABOUT, BALANCE, MOST, OWN_CLASS, WEIGHTS
 from ltg_core.guidance.settings import Guidance
 from ltg_core.params import specs
 
@@ -128,4 +128,5 @@ def _settings(w: SimpleNamespace) -> None:
 
 def class_names(names: Sequence[str]) -> list[tuple[str, str]]:
     """The classes to choose from."""
-    return [("All classes in turn", ANY), *[(name, name) for name in names]]
+    several = [("All classes in turn", ANY), ("Rare classes more often, to balance them", BALANCE)]
+    return [*several, *[(name, name) for name in names]]

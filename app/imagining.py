@@ -21,6 +21,8 @@ SWEEP = "sweep"
 COUNTERFACTUAL = "counterfactual"
 WEIGHTS = "0, 0.25, 0.5, 1, 2, 4"
 OWN_CLASS = ""
+BALANCE = "to balance"
+"""Of the classes: those that have fewer training images more often."""
 NEEDED = ("steps", "cfg")  # what generators ask for where they ask for anything
 SLICE = "slice"
 """Column under which images that were made for a saved slice carry its name; a test compares it with the workflow's."""
@@ -133,7 +135,8 @@ def order_of(w: SimpleNamespace, values: Mapping[Any, Any], sources: Sequence[st
     return Order(
         number=number,
         seed=int(values[w.seed] or 0),
-        label="" if values[w.label] == ANY else str(values[w.label]),
+        label="" if values[w.label] in (ANY, BALANCE) else str(values[w.label]),
+        balance=values[w.label] == BALANCE,
         prompt=(values[w.prompt] or "").strip(),
         negative=(values[w.negative] or "").strip(),
         sources=tuple(sources),

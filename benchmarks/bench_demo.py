@@ -33,7 +33,7 @@ from ltg_core.generators.base import in_chunks
 from ltg_core.generators.judge import find_judge
 from ltg_core.generators.loading import load_generator
 from ltg_core.guidance.engine import GenerateRequest, Target, from_uint8, generate_images
-from ltg_core.guidance.settings import PRESETS, Guidance
+from ltg_core.guidance.settings import PRESETS, Guidance, feedback_guided
 from ltg_core.guidance.validity import examine
 from ltg_core.jobs import CancelToken, no_progress
 from ltg_core.models.loaders import load_classifier
@@ -56,7 +56,7 @@ ARMS: dict[str, Guidance] = {
     "gradient only: denoiser-free": CLIMB_FREE,
     "gradient only: denoiser-free, weight 4": dataclasses.replace(CLIMB_FREE, weight=4.0, target=100.0),
     "gradient only: through the denoiser": PRESETS["gradient through the denoiser"],
-    "feedback-guided, entropy": PRESETS["feedback-guided"],
+    "feedback-guided, entropy": feedback_guided(like=""),
     "best of n, equal compute": dataclasses.replace(BASE, search="best of n", candidates=6),
 }
 

@@ -15,7 +15,7 @@ from app.context import AppContext
 from app.controls import ANY
 from app.form import DEFAULT, class_names
 from app.generations import run_choices, show_run
-from app.imagining import ABOUT, COUNTERFACTUAL, MOST, OWN_CLASS, SWEEP
+from app.imagining import ABOUT, BALANCE, COUNTERFACTUAL, MOST, OWN_CLASS, SWEEP
 from app.places import Arrival, kept
 from app.render import Node, view
 from app.session import EVERY, LATEST, QUICK, Session, clicked, polite, text_ids
@@ -46,7 +46,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     @polite
     def refresh(values: dict[Any, Any]) -> dict[Any, Any]:
         names = ctx.workspace.label_names()
-        label = values[w.label] if values[w.label] in names else ANY
+        label = values[w.label] if values[w.label] in (BALANCE, *names) else ANY
         toward = values[w.toward] if values[w.toward] in names else OWN_CLASS
         update: dict[Any, Any] = {
             w.label: gr.Dropdown(class_names(names), value=label),
@@ -138,14 +138,15 @@ def _wire_address(ctx: AppContext, session: Session, w: SimpleNamespace) -> None
         given, names = arrival.of(ID), ctx.workspace.label_names()
         preset = given.get("preset", DEFAULT)
         label = whole(given.get("class", ANY), names)
-        if preset not in ABOUT or label not in (ANY, *names):
+        if preset not in ABOUT or label not in (ANY, BALANCE, *names):
             gr.Warning("The preset or class of Imagine that this address names is not here.", duration=8)
-        preset, label = preset if preset in ABOUT else DEFAULT, label if label in names else ANY
+        preset = preset if preset in ABOUT else DEFAULT
+        label = label if label in (BALANCE, *names) else ANY
         found: dict[Any, Any] = {}
         if preset != values[w.preset]:
             found[w.preset] = preset
         if label != values[w.label]:  # as if it had been chosen by hand
-            prompt = "" if label == ANY else imagining.prompt_of(ctx, label, {})
+            prompt = "" if label in (ANY, BALANCE) else imagining.prompt_of(ctx, label, {})
             found |= {w.label: gr.Dropdown(class_names(names), value=label), w.prompt: prompt, w.aim: {}}
             found |= {w.about_sources: ""} if not values[session.sources] else {}
         return found
@@ -162,7 +163,7 @@ def _wire_controls(ctx: AppContext, session: Session, w: SimpleNamespace) -> Non
 
     @polite
     def fill_prompt(label: str, aimed: dict[str, Any]) -> Any:
-        if label == ANY:  # what was aimed at was a cell of one class
+        if label in (ANY, BALANCE):  # what was aimed at was a cell of one class
             return {w.prompt: "", w.aim: {}, w.about_sources: ""}
         return {w.prompt: imagining.prompt_of(ctx, label, aimed or {})}
 

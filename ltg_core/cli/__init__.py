@@ -55,6 +55,7 @@ COMMANDS = (
     ),
     Command("pool", "naming", "real evidence: pictures of an unlabelled pool that fit a finding"),
     Command("coverage", "planning", "class by condition: training samples, errors, need"),
+    Command("balance", "balancing", "make the images that classes or groups lack to be balanced"),
     Command("explain", "imagining", "heat maps of a prediction or of the uncertainty itself"),
     Command("map", "imagining", "lay real and generated samples out in two dimensions"),
     Command("export", "imagining", "write accepted samples as training data, with provenance"),
@@ -69,6 +70,7 @@ COMMANDS = (
     Command("extend", "extending", "auxiliary classes beside weak ones: propose, review, give images"),
     Command("retrain", "retraining", "train a copy of the classifier with curated synthetic images"),
     Command("compare", "retraining", "compare classifiers on fixed real images, what became worse first"),
+    Command("quality", "quality", "how good made images are beside real ones: fidelity and diversity"),
     Command(
         "loop", "looping", "discover, generate, accept, retrain and re-measure until it is of no more use"
     ),

@@ -59,7 +59,7 @@ def _generate(args: argparse.Namespace, console: Console) -> Answer:
             return generated(ws, run)
         classifier = workflows.active_classifier(ws, device=device)
         generator = workflows.active_generator(ws, device=device)
-        guidance = _guidance(args, generator)
+        guidance = guidance_of(args, generator)
         if args.sources:
             if args.classes:
                 raise InputError("a source has its class already; use --toward NAME to turn it into another")
@@ -96,7 +96,7 @@ def _generate(args: argparse.Namespace, console: Console) -> Answer:
         return generated(ws, run)
 
 
-def _guidance(args: argparse.Namespace, generator: Generator) -> Guidance:
+def guidance_of(args: argparse.Namespace, generator: Generator) -> Guidance:
     """The preset, what the generator needs instead (few steps, its own scale), and above all what was given."""
     from ltg_core.guidance.settings import PRESETS, Guidance
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ltg_core.cli.console import Console, table
 from ltg_core.cli.flags import add_params, common, device_of, opened, params_from
+from ltg_core.cli.quality import HEAD as QUALITY
+from ltg_core.cli.quality import figures
 
 if TYPE_CHECKING:
     from ltg_core.data.records import Run
@@ -194,6 +196,14 @@ def _comparison(result: Mapping[str, Any]) -> Iterator[str]:
                 yield f"  … and {len(worse) - _LISTED} more (--json lists all)"
         yield "  all in all:"
         yield _indented(table(list(_rows(overall(arm))), _HEAD))
+        if arm.get("quality"):
+            yield "  what it learned from, beside the real images of the comparison:"
+            found = arm["quality"]
+            name = f"{found['n']:,} synthetic images"
+            if found["overall"] is None:
+                yield f"    {name}: {found['note']}"
+            else:
+                yield _indented(table([figures(name, found["overall"])], QUALITY))
     for note in result["notes"]:
         yield f"note: {note}"
 

@@ -179,7 +179,7 @@ def feedback_guided(
         as_released: With every behaviour of the released code that can be repeated; otherwise those are mended.
         like: Split of the real images that are resembled; "" for the text alone.
     """
-    return Guidance(
+    plain = Guidance(
         search="none",
         climb="feedback",
         every=5,
@@ -188,9 +188,8 @@ def feedback_guided(
         band_end=1.0,
         criterion=criterion,
         released=", ".join(RELEASED) if as_released else "",
-        like=like,
-        strength=LIKE_STRENGTH,
     )
+    return dataclasses.replace(plain, like=like, strength=LIKE_STRENGTH) if like else plain
 
 
 PRESETS: dict[str, Guidance] = {

@@ -9,6 +9,7 @@ from ltg_core.guidance.settings import PRESETS, Guidance
 from ltg_core.introspection.weak import WeakSettings
 from ltg_core.signals.head import HeadSettings
 from ltg_core.training.settings import MixSettings, TrainSettings
+from ltg_core.workflows.balancing import Balance, BalanceSettings, accept_believed, fill, plan_balance
 from ltg_core.workflows.breakdown import (
     Ranked,
     Tally,
@@ -82,6 +83,7 @@ from ltg_core.workflows.mapping import map_points, map_samples, place_on_map
 from ltg_core.workflows.naming import find_slices
 from ltg_core.workflows.planning import Plan, class_index, plan_classes, plan_likeness, plan_sources
 from ltg_core.workflows.pool import retrieve, text_of
+from ltg_core.workflows.quality import QualitySettings, measure_quality
 from ltg_core.workflows.relabelling import NameRow, name_rows
 from ltg_core.workflows.retrain_plan import plan_retrain
 from ltg_core.workflows.retrained import adopt, arm_of, best_of
@@ -133,6 +135,8 @@ __all__ = [
     "SOURCES",
     "WEIGHTS",
     "Alternative",
+    "Balance",
+    "BalanceSettings",
     "CauseSettings",
     "CompareSettings",
     "Coverage",
@@ -153,6 +157,7 @@ __all__ = [
     "NameRow",
     "Order",
     "Plan",
+    "QualitySettings",
     "Ranked",
     "RunTrace",
     "Share",
@@ -163,6 +168,7 @@ __all__ = [
     "TrainSettings",
     "WeakSettings",
     "WeightsReport",
+    "accept_believed",
     "accept_check",
     "active_classifier",
     "active_generator",
@@ -198,6 +204,7 @@ __all__ = [
     "film_strips",
     "find_habits",
     "find_imagined",
+    "fill",
     "find_slices",
     "fit_head",
     "generate",
@@ -221,6 +228,7 @@ __all__ = [
     "map_samples",
     "map_table",
     "measure_cost",
+    "measure_quality",
     "measured",
     "name_rows",
     "nearest_real",
@@ -233,6 +241,7 @@ __all__ = [
     "plan_classes",
     "plan_export",
     "plan_likeness",
+    "plan_balance",
     "plan_retrain",
     "plan_sources",
     "prompt_for",

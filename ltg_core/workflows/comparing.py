@@ -21,6 +21,7 @@ from ltg_core.models.classifier import Classifier
 from ltg_core.params import Params, param
 from ltg_core.workflows.computing import compute_outputs
 from ltg_core.workflows.heads import division
+from ltg_core.workflows.quality import quality_of_trainings
 from ltg_core.workflows.recording import recorded
 from ltg_core.workflows.retrained import arm_of
 from ltg_core.workflows.scoring import labels_of
@@ -42,6 +43,10 @@ class CompareSettings(Params):
     smallest: int = param(5, "Classes and groups with fewer images cannot be the worst", low=1)
     rounds: int = param(2000, "Resamples of the bootstrap", low=100, high=100_000)
     seed: int = param(0, "Of the resamples", low=0)
+    quality: bool = param(
+        True,
+        "Say as well how good the synthetic images are that each arm learned from, beside these real ones",
+    )
     free: bool = param(
         True, "Compare with logit adjustment and temperature scaling too, which need no training"
     )
@@ -90,8 +95,9 @@ def compare(
         cancel: Checked at every batch.
 
     Returns:
-        The run. Its result: ``regressions`` of every arm first, then ``arms`` (each with ``differences``), ``images``
-        (``n``, ``split``, ``fingerprint``) and ``notes``.
+        The run. Its result: ``regressions`` of every arm first, then ``arms`` (each with ``differences`` and
+        ``quality`` of the synthetic images that it learned from), ``images`` (``n``, ``split``, ``fingerprint``) and
+        ``notes``.
 
     Raises:
         DatasetError: No labelled real images in that split.
@@ -121,6 +127,10 @@ def compare(
             notes.append(f"the split {split!r} also says when a training stops; figures on it are too good")
         if len(ids) < _SMALL:
             notes.append(f"only {len(ids)} images: intervals are wide, and small changes cannot be seen")
+        beside = {}
+        if settings.quality:
+            told: dict[str, Any] = {"on_progress": on_progress, "cancel": token}
+            beside = quality_of_trainings(ws, first[0], ids, arms, **told)
         compared = []
         for place, arm in enumerate(after):
             token.check()
@@ -144,8 +154,9 @@ def compare(
                     "free": arm.free,
                     "classifiers": arm.classifiers,
                     "differences": _records(found),
+                    "quality": beside.get(arms[place]) if place < len(arms) else None,
                 }
-                for arm, found in compared
+                for place, (arm, found) in enumerate(compared)
             ],
             "notes": notes,
         }

@@ -187,6 +187,18 @@ def coverage(
     return Coverage(column or SLICE, shown, judged, split, trained, overall, goal, left_out)
 
 
+def class_cells(ws: Workspace, classes: int) -> tuple[list[Cell], bool]:
+    """One cell a class, whatever the condition (its value is None), and whether there is a split "train"."""
+    trained = "train" in ws.splits()
+    counts = _counted(ws, "?", [json.dumps("all")], Filter(), None, None)
+    cells = [Cell(label, None) for label in range(classes)]
+    for (label, _), (real, train, held, wrong, accepted, waiting) in counts.items():
+        if 0 <= label < classes:
+            train = train if trained else real
+            cells[label] = Cell(label, None, real, train, held, wrong, accepted, waiting)
+    return cells, trained
+
+
 def shared_condition(ws: Workspace, ids: Sequence[str]) -> tuple[str, Any] | None:
     """The first column of ``coverage_columns`` in which all of these samples have the same value, and that value."""
     metas = [sample.meta for sample in ws.samples(list(ids))]

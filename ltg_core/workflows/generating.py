@@ -43,6 +43,8 @@ def generate(
     preset: str = "",
     weights: Sequence[float] | None = None,
     aim: Mapping[str, Any] | None = None,
+    aims: Sequence[Mapping[str, Any]] | None = None,
+    purpose: Mapping[str, Any] | None = None,
     unit: int = UNIT,
     validity: ValiditySettings | None = None,
     on_progress: ProgressFn = no_progress,
@@ -69,6 +71,8 @@ def generate(
             prompt and class then share their search and their control (see ``sweep``).
         aim: Metadata values that the images are meant to show, such as ``{"condition": "night"}``; each image
             carries them as its own metadata.
+        aims: The same of each image for itself, where they differ.
+        purpose: What the whole run is for, in plain values; kept with its settings.
         unit: Images that are made and committed together, 1 to 8.
         validity: When an image is believed.
         on_progress: Told at every denoising step; ``preview`` is uint8 (n, H, W, 3).
@@ -105,12 +109,17 @@ def generate(
     }
     if generator.options.to_dict():
         settings["generator_options"] = generator.options.to_dict()
+    if aims is not None:
+        settings["aims"] = [dict(one) for one in aims]
+    if purpose:
+        settings["purpose"] = dict(purpose)
     if like is not None:
         settings["like"] = list(like)
     _check(ws, classifier, settings)
     if like is None and guidance.like:
         plan = Plan(list(prompts), settings["labels"], settings["seeds"])
-        settings["like"] = plan_likeness(ws, classifier, plan, split=guidance.like)
+        each = settings.get("aims") or [settings["aim"]] * len(settings["seeds"])
+        settings["like"] = plan_likeness(ws, classifier, plan, split=guidance.like, aims=each)
     if settings.get("like"):
         way(generator, guidance, from_source=sources is not None)  # what cannot be done is said now
     ref = need_reference(ws, classifier)
@@ -203,6 +212,8 @@ def _check(ws: Workspace, classifier: Classifier, settings: dict[str, Any]) -> N
         ws.samples(settings["sources"])  # an unknown one is an error now, not after minutes
     if settings["weights"] is not None:
         sizes["weights"] = len(settings["weights"])
+    if settings.get("aims") is not None:
+        sizes["aims"] = len(settings["aims"])
     if len(set(sizes.values())) != 1:
         given = ", ".join(f"{number} {name}" for name, number in sizes.items())
         raise InputError(f"{given}; give one of each for every image")
@@ -214,7 +225,8 @@ def _check(ws: Workspace, classifier: Classifier, settings: dict[str, Any]) -> N
         raise InputError(
             f"class {wrong[0]} does not exist; the classifier has classes 0 to {classifier.num_classes - 1}"
         )
-    if taken := sorted(OWN_META & set(settings["aim"])):
+    named = {name for aim in (settings["aim"], *settings.get("aims", ())) for name in aim}
+    if taken := sorted(OWN_META & named):
         raise InputError(
             f"{taken} are names of what is recorded of every image; give the metadata other names"
         )

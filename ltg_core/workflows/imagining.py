@@ -12,6 +12,7 @@ from ltg_core.errors import InputError
 from ltg_core.guidance.settings import Guidance
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
+from ltg_core.workflows.balancing import BalanceSettings, plan_balance
 from ltg_core.workflows.generating import generate
 from ltg_core.workflows.planning import prompt_of_class
 from ltg_core.workflows.setup import active_classifier, active_generator
@@ -38,6 +39,7 @@ class Order:
         preset: Where the settings came from, for the record.
         weights: Of a sweep: strengths of the climb, one frame each.
         aim: Metadata values that the images are meant to show.
+        balance: Without a class: more of the classes that have fewer training images, as ``plan_balance`` says.
     """
 
     number: int = 8
@@ -50,6 +52,7 @@ class Order:
     preset: str = ""
     weights: tuple[float, ...] = ()
     aim: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    balance: bool = False
 
     def __post_init__(self) -> None:
         if self.number < 1:
@@ -157,7 +160,7 @@ def intended(ws: Workspace, order: Order, labels: tuple[str, ...] | list[str]) -
 
     Raises:
         InputError: An unknown class or sample, a source without a label, a counterfactual to a class without a
-            source.
+            source, more images than balancing takes.
     """
     names, toward = list(labels), order.settings.toward
     samples = ws.samples(list(order.sources))
@@ -171,6 +174,17 @@ def intended(ws: Workspace, order: Order, labels: tuple[str, ...] | list[str]) -
         if chosen not in names:
             raise InputError(f"the classifier has no class {chosen!r}; it has {', '.join(names[:20])}")
         return [names.index(chosen)] * order.number
+    if not samples and order.balance:
+        plan = plan_balance(ws, names, BalanceSettings(number=order.number))
+        lacking = [need.label for need in plan.needs for _ in range(need.wanted)]
+        if len(lacking) < order.number:
+            few = f"only {len(lacking)} images are missing until every class has {plan.goal} or more; ask for no more"
+            raise InputError(
+                f"{few}, or choose a class"
+                if lacking
+                else f"nothing is missing: every class has {plan.goal} training images or more; choose a class"
+            )
+        return lacking
     if not samples:
         return [i % len(names) for i in range(order.number)]
     found = [sample.label for sample in samples]

@@ -206,7 +206,9 @@ class _Looping:
             ]
             one["retrain"] = self._step("retrain", lambda: self._retrained(seeds), self._go_on_training).id
             self._keep()
-        asked = CompareSettings(split=self._split(), rounds=self.settings.resamples, seed=0, free=False)
+        asked = CompareSettings(
+            split=self._split(), rounds=self.settings.resamples, seed=0, free=False, quality=False
+        )
         base = self.state["best"] or self.first.hash
         run = compare(self.ws, base, [one["retrain"]], asked, device=self.device, **self.told)
         change = next(d for d in run.result["arms"][0]["differences"] if d["name"] == _MEASURE)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ltg_core.data.records import REAL, Filter
 from ltg_core.data.workspace import Workspace
@@ -95,7 +97,14 @@ def plan_sources(
     return plan
 
 
-def plan_likeness(ws: Workspace, classifier: Classifier, plan: Plan, *, split: str = "train") -> list[str]:
+def plan_likeness(
+    ws: Workspace,
+    classifier: Classifier,
+    plan: Plan,
+    *,
+    split: str = "train",
+    aims: Sequence[Mapping[str, Any]] = (),
+) -> list[str]:
     """A random real sample of its class for each image of a plan, to be resembled.
 
     The draw belongs to the image's own seed, so it does not depend on what else is planned.
@@ -105,21 +114,30 @@ def plan_likeness(ws: Workspace, classifier: Classifier, plan: Plan, *, split: s
         classifier: Knows the classes.
         plan: What is to be made.
         split: Of the real samples.
+        aims: Metadata values that each image is meant to show: a real sample with the same ones is taken where there
+            is any, one of its class otherwise.
 
     Raises:
         InputError: A class without real samples in that split.
     """
-    known: dict[int, list[str]] = {}
+    known: dict[tuple[int, str], list[str]] = {}
+
+    def real(label: int, aim: Mapping[str, Any]) -> list[str]:
+        key = (label, json.dumps(dict(aim), sort_keys=True, default=str))
+        if key not in known:
+            known[key] = ws.query(Filter(origin=REAL, split=split, label=label, meta=dict(aim)))
+        return known[key]
+
     chosen = []
-    for seed, label in zip(plan.seeds, plan.labels, strict=True):
-        if label not in known:
-            known[label] = ws.query(Filter(origin=REAL, split=split, label=label))
-        if not known[label]:
+    for place, (seed, label) in enumerate(zip(plan.seeds, plan.labels, strict=True)):
+        aim = aims[place] if aims else {}
+        offered = real(label, aim) or real(label, {})
+        if not offered:
             raise InputError(
                 f"there is no real sample of {classifier.labels[label]!r} in the split {split!r} to resemble"
             )
         draw = hashlib.sha256(f"{seed}/like/{label}".encode()).digest()
-        chosen.append(known[label][int.from_bytes(draw[:7], "big") % len(known[label])])
+        chosen.append(offered[int.from_bytes(draw[:7], "big") % len(offered)])
     return chosen
 
 

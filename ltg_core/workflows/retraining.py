@@ -307,6 +307,12 @@ def notes_on(rows: Rows, settings: TrainSettings, mix: MixSettings, loss: str, s
     return notes
 
 
+def rows_of(ws: Workspace, ref: str) -> Rows | None:
+    """The images of a retraining; None where there is no such run, or it had not begun."""
+    file = ws.run_folder(ref) / _ROWS if any(run.id == ref for run in ws.runs(KIND)) else None
+    return Rows.from_json(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else None
+
+
 def resumable(ws: Workspace, run: str) -> bool:
     """Whether a retraining that was stopped has chosen its images, so that it can go on to the same weights."""
     return (ws.run_folder(run) / _ROWS).is_file()

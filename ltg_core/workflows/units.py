@@ -173,6 +173,7 @@ class Units:
             weight = float(self.settings["weights"][index])
         meta: dict[str, Any] = {
             **(self.settings.get("aim") or {}),
+            **(self.settings["aims"][index] if self.settings.get("aims") else {}),
             "role": role,
             "unit": number,
             "index": index,

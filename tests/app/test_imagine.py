@@ -117,6 +117,17 @@ def test_the_price_is_unknown_then_measured_then_follows_the_controls(
     assert sum(job.kind == "measure" for job in ctx.jobs.all()) == 1, "it is measured once"
 
 
+def test_images_that_balance_the_classes_are_asked_for_in_the_list_of_classes(page: Driver, ctx: Any) -> None:
+    from app.imagining import BALANCE
+
+    balance = {"imagine_class": BALANCE, "imagine_preset": "feedback-guided"}
+    priced = page.call("imagine-number", "change", imagine_number=4, **balance)
+    assert "gradients" in flat(priced["imagine-estimate"])
+    assert page.call("imagine-class", "input", imagine_class=BALANCE)["imagine-prompt"] == ""
+    started = page.call("imagine-start", "click", **(QUICK | balance))
+    assert started == {} and "nothing is missing: every class has 12" in page.messages[-1].lower()
+
+
 def test_a_counterfactual_asks_for_its_class_and_its_source(page: Driver, ctx: Any) -> None:
     shown = page.call("imagine-preset", "change", imagine_preset="counterfactual")
     assert shown["imagine-toward"]["visible"] and "Imagine from this" in flat(shown["imagine-about"])

@@ -229,3 +229,17 @@ def test_a_measurement_of_other_models_does_not_count(fitted: Workspace) -> None
     state = fitted.get_state("generator")
     fitted.put_state("generator", state | {"options": {"offload": "layers"}})
     assert workflows.measured(fitted) is None, "it is slower that way"
+
+
+def test_a_likeness_is_priced_as_what_the_generator_does_for_it(fitted):
+    """A start from the image leaves out steps; a mixture of captions leaves out none."""
+    near = order(guidance=Guidance(steps=10, search="none", like="train", strength=0.5).to_dict())
+    far = order(guidance=Guidance(steps=10, search="none").to_dict())
+    ways = {
+        way: order(guidance={**near.to_dict()["guidance"], "like_by": way})
+        for way in ("start", "captions", "adapter")
+    }
+    calls = {way: workflows.estimate(fitted, one).calls["U"] for way, one in ways.items()}
+    assert calls["captions"] == calls["adapter"] == workflows.estimate(fitted, far).calls["U"]
+    assert calls["start"] == calls["captions"] / 2
+    assert workflows.estimate(fitted, near).calls["U"] == calls["start"]  # this generator has no better way
