@@ -9,13 +9,14 @@ WORKSPACE ?= workspace
 ARGS ?=
 CASES ?= 20000
 
-.PHONY: help env app test check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-naming bench-zoo bench-users bench-guidance bench-throughput bench-compare film fuzz clean
+.PHONY: help env app test check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-naming bench-zoo bench-users bench-guidance bench-throughput bench-compare evidence film fuzz clean
 
 help:
 	@echo "make app         create the environment, open the app with the demo on 127.0.0.1 (ARGS='--port 8000')"
 	@echo "make test        create the environment, run every test (ARGS='-k export')"
 	@echo "make check       ruff, mypy --strict on ltg_core, the layering test"
 	@echo "make demo        train the demo's models again into assets/demo (about two hours on two cores)"
+	@echo "make evidence    every arm of every comparison, what is missing alone (ARGS='--minutes 20', '--list', '--parts roadsigns')"
 	@echo "make bench-demo  measure the demo and write docs/evidence.md"
 	@echo "make bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds   waiting times; the page; CIFAR-10; GTSRB; other worlds"
 	@echo "make bench-naming  which planted cells are named, which are causes, what a pool holds of them"
@@ -57,6 +58,10 @@ format: $(TESTSTAMP)
 
 demo: $(STAMP)
 	$(BIN)/python -m ltg_core demo build $(ARGS)
+
+evidence: $(TESTSTAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.evidence $(ARGS)
+	$(BIN)/python -m benchmarks.report
 
 bench-demo: $(TESTSTAMP)
 	$(BIN)/python -m benchmarks.bench_demo $(ARGS)

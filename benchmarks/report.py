@@ -179,6 +179,14 @@ def gates_section(found: dict[str, Any] | None) -> list[str]:
     return [*lines, ""]
 
 
+def _evidence() -> list[str]:
+    """The comparison of the arms, written by `benchmarks.evidence.pages`."""
+    from benchmarks.evidence.pages import sections
+    from benchmarks.evidence.units import Store
+
+    return sections(Store(RESULTS / "evidence"))
+
+
 def main() -> None:
     """Write the page."""
     folder = RESULTS / "demo"
@@ -189,10 +197,13 @@ def main() -> None:
     text = [
         "# Evidence",
         "",
-        "Written by `python -m benchmarks.report` from what `make bench-demo` measured; no figure is typed by hand. "
-        "Intervals are 95 % bootstrap intervals over images.",
+        "Written by `python -m benchmarks.report` from what `make evidence`, `make bench-demo` and the other benchmarks measured; no figure is typed by "
+        "hand. Intervals are 95 % bootstrap intervals over images. What is not measured yet is named.",
         "",
-        f"Machine: {record['machine']}.",
+        *_evidence(),
+        "# The demo's models and what guidance finds",
+        "",
+        f"`make bench-demo`, {record['machine']}.",
         "",
         "Cost of one call, GFLOP: "
         + ", ".join(f"{k} {v:.3f}" for k, v in costs.items())
@@ -209,7 +220,7 @@ def main() -> None:
         "",
         *arms_section(folder / "arms", costs),
     ]
-    for extra in ("worlds", "timing", "ui", "cifar10", "gtsrb"):
+    for extra in ("worlds", "timing", "ui", "cifar10", "gtsrb", "extrapolation"):
         path = RESULTS / f"{extra}.md"
         if path.exists():
             text += [path.read_text(encoding="utf-8").rstrip(), ""]

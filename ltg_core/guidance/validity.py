@@ -168,13 +168,19 @@ def survival(
     """
     floor = min(0.0, target.reference.value_at(signal, 1.0, "audit"))
     shares = []
-    again = shrinking(
-        generator, lambda: generator.chunked(generator.decode, generator.encode(x)), log.warning
-    )
-    for changed in (_jpeg(x), _blur(x), _crop(x), again.clamp(0, 1)):
+    for changed in altered(generator, x).values():
         changed_values = signal_of(target, signal, changed, labels)
         shares.append(((changed_values - floor) / (values - floor).clamp(min=1e-9)).clamp(0, 1))
     return torch.stack(shares).quantile(0.5, dim=0)
+
+
+@torch.no_grad()
+def altered(generator: Generator, x: Images) -> dict[str, Images]:
+    """Images (B, 3, H, W) in [0, 1] after each of the mild transformations of ``survival``, by its name."""
+    again = shrinking(
+        generator, lambda: generator.chunked(generator.decode, generator.encode(x)), log.warning
+    )
+    return {"JPEG": _jpeg(x), "blur": _blur(x), "crop": _crop(x), "re-encoding": again.clamp(0, 1)}
 
 
 def _jpeg(x: Images, quality: int = 60) -> Images:
