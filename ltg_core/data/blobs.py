@@ -16,10 +16,12 @@ from PIL import Image
 from ltg_core.data import leftovers
 from ltg_core.data.database import explained
 from ltg_core.data.images import PixelData, content_hash, encode_png, read_stored, thumbnail, to_pil
+from ltg_core.data.processes import alive, host, owner
 from ltg_core.data.records import StoredImage
 from ltg_core.errors import InputError
 
 _STALE_SECONDS = 24 * 3600
+_OWNED = re.compile(r"(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d*)-[0-9a-f]{32}$")
 _SAFE_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
 
@@ -83,7 +85,7 @@ class Blobs:
         Raises:
             WorkspaceError: The disk is full or read-only; nothing is left behind.
         """
-        temporary = self._temporary / f"{os.getpid()}-{uuid.uuid4().hex}"
+        temporary = self._temporary / temporary_name()
         with explained(self.folder):
             try:
                 with open(temporary, "wb") as file:
@@ -101,12 +103,26 @@ class Blobs:
                 raise
 
     def _sweep(self) -> None:
-        """Remove what a killed process left half-written long ago."""
+        """Remove what a process of this machine left half-written, once it is gone, and anything of long ago.
+
+        What a living process writes stays, however old a clock that was set makes it look.
+        """
         limit = time.time() - _STALE_SECONDS
         for leftover in self._temporary.iterdir():
             with contextlib.suppress(OSError):
-                if leftover.stat().st_mtime < limit:
-                    leftover.unlink()
+                said = _OWNED.match(leftover.name)
+                if said is not None and said["host"] == host():
+                    lost = not alive(f"{said['pid']}:{said['started']}")
+                else:  # of another machine, or of an earlier version
+                    lost = leftover.stat().st_mtime < limit
+                if lost:
+                    leftovers.remove(leftover)
+
+
+def temporary_name() -> str:
+    """A new name in the workspace's ``tmp`` that says whose it is: host, process, chance."""
+    pid, _, started = owner().partition(":")
+    return f"{host()}-{pid}-{started}-{uuid.uuid4().hex}"
 
 
 def safe_name(name: str) -> str:

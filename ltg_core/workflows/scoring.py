@@ -124,6 +124,12 @@ def refresh_scores(
     return len(todo)
 
 
+def unscored(ws: Workspace, classifier: Classifier, ids: Sequence[str]) -> set[str]:
+    """Those of the samples that have no outputs of this classifier yet, or no scores."""
+    store = FeatureStore(ws, classifier)
+    return {*store.missing(ids), *_unscored(ws, classifier, store, ids)}
+
+
 def write_scores(
     ws: Workspace, classifier: Classifier, ids: Sequence[str], out: Outputs, ref: Reference | None
 ) -> dict[str, np.ndarray]:
