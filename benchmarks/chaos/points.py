@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import logging
 import shutil
 import traceback
@@ -14,6 +16,7 @@ import torch
 from benchmarks.chaos import faults, world
 from benchmarks.chaos.kill import Outcome, attempt
 from benchmarks.chaos.steps import STEPS, Generation, Head, Step
+from benchmarks.measure import ROOT, read_json, write_json
 from ltg_core import curation, workflows
 from ltg_core.data.records import Filter
 from ltg_core.data.workspace import Workspace
@@ -43,7 +46,9 @@ class Campaign:
             if not ws.count(Filter(verdict="accepted")):
                 curation.set_verdict(ws, ws.query(Filter(split="train"), limit=12), "accepted")
             ws.database.rows("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._whole: dict[str, Outcome] = {}
+        self._notes = work / f"whole-{_code()}.json"
+        known: dict[str, Any] = read_json(self._notes) or {}
+        self._whole = {name: Outcome(**said) for name, said in known.items()}
         self._disks = faults.can_mount(work / "disk")
 
     def point(self, fault: str, number: int, seed: int, only: list[str] | None) -> Row | None:
@@ -220,6 +225,7 @@ class Campaign:
                 if found.error is not None or found.result is None:
                     raise RuntimeError(f"an unbroken {step.name} failed: {found.error}")
             self._whole[step.name] = found
+            write_json(self._notes, {name: dataclasses.asdict(one) for name, one in self._whole.items()})
         return self._whole[step.name]
 
     def _begin(self, step: Step, place: Path) -> None:
@@ -247,6 +253,14 @@ class Campaign:
             looked.result if looked.error is None else [f"it cannot be looked at at the end: {looked.error}"]
         )
         return wrong
+
+
+def _code() -> str:
+    """Changes with the code of the package: what an unbroken run makes belongs to it."""
+    summed = hashlib.sha256()
+    for path in sorted((ROOT / "ltg_core").rglob("*.py")) + sorted(Path(__file__).parent.glob("*.py")):
+        summed.update(path.read_bytes())
+    return summed.hexdigest()[:12]
 
 
 def sound(place: Path, step: Step, acks: list[Any], reference: Any) -> list[str]:
