@@ -22,14 +22,14 @@ class Page:
 
     Args:
         base: Address of the server.
-        user: Name and password.
+        user: Name and password, None where nobody has to log in.
         patience: Seconds to wait for an answer.
     """
 
-    def __init__(self, base: str, user: tuple[str, str], patience: float = 120) -> None:
+    def __init__(self, base: str, user: tuple[str, str] | None = None, patience: float = 120) -> None:
         self.http = httpx.Client(base_url=base, timeout=patience, headers={"Origin": base})
         deadline = time.monotonic() + patience
-        while (sent := self._login(user)).status_code != 303:
+        while user is not None and (sent := self._login(user)).status_code != 303:
             if sent.status_code != 503 or time.monotonic() > deadline:
                 raise Refused(f"log-in: {sent.status_code} {sent.text[:200]}")
             time.sleep(2)  # too many people are logging in, it says
