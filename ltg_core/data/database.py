@@ -381,6 +381,20 @@ class Database:
         with explained(self.path.parent):
             return self._handle().connection.execute(sql, parameters).fetchall()
 
+    def parts(
+        self, sql: str, parameters: Sequence[Any] = (), size: int = 50_000
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """The rows of one query in parts, as plain tuples: of millions no more than one part is in memory."""
+        with explained(self.path.parent):
+            cursor = self._handle().connection.cursor()
+            cursor.row_factory = None
+            try:
+                cursor.execute(sql, parameters)
+                while rows := cursor.fetchmany(size):
+                    yield rows
+            finally:
+                cursor.close()
+
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
         """The first row of one query, or None."""
         found = self.rows(sql, parameters)
