@@ -258,7 +258,8 @@ class Columns:
 
     def _read_base(self, old: Base | None) -> Base:
         last = int(old.seq[-1]) if old is not None and len(old) else -1
-        question = "SELECT seq, id, coalesce(label, -1), split, origin, belief, created FROM samples WHERE seq > ? ORDER BY seq"
+        what = "seq, id, coalesce(label, -1), split, origin, belief, created"
+        question = f"SELECT {what} FROM samples WHERE seq > ? ORDER BY seq"
         known = old or _NOBODY
         seq, ids, label, created = [known.seq], [known.ids], [known.label], [known.created]
         coded = [_Coding(known.split), _Coding(known.origin), _Coding(known.believed)]
