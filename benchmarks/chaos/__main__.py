@@ -19,8 +19,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the number of threads decides t
 from benchmarks.chaos.points import Campaign
 from benchmarks.measure import RESULTS, machine, read_json, write_json
 
-KINDS = ("kill", "full disk", "read-only", "busy", "memory", "broken file", "clock")
-SHARES = {"full disk": 0.2, "read-only": 0.04, "busy": 0.06, "memory": 0.1, "broken file": 0.12, "clock": 0.1}
+KINDS = ("kill", "full disk", "read-only", "busy", "memory", "broken file", "clock", "server")
+SHARES = {
+    "full disk": 0.2,
+    "read-only": 0.04,
+    "busy": 0.06,
+    "memory": 0.1,
+    "broken file": 0.12,
+    "clock": 0.1,
+    "server": 0.04,
+}
 """Points of the other faults for each kill."""
 
 

@@ -57,7 +57,13 @@ class Campaign:
         Returns:
             ``step``, ``how`` (how the disturbed work ended), ``where`` and ``wrong``, a list of sentences.
         """
-        steps = [Generation, Head] if fault in ("memory", "broken file") else list(STEPS)
+        steps = (
+            [Generation, Head]
+            if fault in ("memory", "broken file")
+            else [Generation]
+            if fault == "server"
+            else list(STEPS)
+        )
         step = steps[number % len(steps)](self.work)
         if only and step.name not in only:
             return None
@@ -72,6 +78,7 @@ class Campaign:
                 "memory": self._memory,
                 "broken file": self._broken,
                 "clock": self._clock,
+                "server": self._server,
             }
             return {"step": step.name, **named[fault](step, place, rng)}
         except Exception:  # a point that fails is a finding, not the end
@@ -211,6 +218,19 @@ class Campaign:
         file.write_bytes(good)
         how = "ended in words" if out.error else "made no difference"
         return {"how": how, "where": f"{kind} {chosen}", "wrong": wrong + self._afterwards(step, ws, out)}
+
+    def _server(self, step: Step, place: Path, rng: np.random.Generator) -> Row:
+        """The real server and its workers."""
+        from benchmarks.chaos import server
+
+        whole, ws = self.whole(step), place / "ws"
+        self._begin(step, ws)
+        row = server.point(ws, rng)
+        if row.pop("made") != whole.result:
+            row["wrong"].append("taken up by the next server it came to something else")
+        looked = attempt(lambda ack: sound(ws, step, [], whole.result))
+        row["wrong"] += looked.result if looked.error is None else [f"it cannot be looked at: {looked.error}"]
+        return row
 
     # --- what has to be there -----------------------------------------------------------------------
 

@@ -121,7 +121,7 @@ class Generation(Step):
                 seeds=list(range(40, 40 + IMAGES)), guidance=GUIDANCE, unit=UNIT,
                 on_progress=_telling(ws, ack),
             )  # fmt: skip
-            return _generated(ws, run.id)
+            return generated(ws, run.id)
 
     def again(self, place: Path, ack: Ack) -> Any:
         with Workspace(place) as ws:
@@ -130,7 +130,7 @@ class Generation(Step):
                 return _close(ws, self.work, place, ack)
             if runs[0].state != "done":
                 workflows.resume_generate(ws, runs[0].id, on_progress=_telling(ws, ack))
-            return _generated(ws, runs[0].id)
+            return generated(ws, runs[0].id)
 
     def kept(self, ws: Workspace, acks: list[Any], reference: Any) -> list[str]:
         wanted = {hash for ack in acks for hash in ack}
@@ -308,7 +308,8 @@ def _samples(ws: Workspace) -> Any:
     return _sha(json.dumps([list(row) for row in rows]).encode())
 
 
-def _generated(ws: Workspace, run_id: str) -> Any:
+def generated(ws: Workspace, run_id: str) -> Any:
+    """What a generation made: images, findings, predictions, scores, counts of calls."""
     found = ws.samples(ws.query(Filter(origin=run_id)))
     result = ws.run(run_id).result
     classifier = workflows.active_classifier(ws)
