@@ -9,7 +9,7 @@ WORKSPACE ?= workspace
 ARGS ?=
 CASES ?= 20000
 
-.PHONY: help env app test check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-naming bench-zoo bench-users bench-guidance bench-throughput bench-compare evidence film fuzz clean
+.PHONY: help env app test check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-naming bench-zoo bench-users bench-guidance bench-throughput bench-compare evidence bench-large chaos load film fuzz clean
 
 help:
 	@echo "make app         create the environment, open the app with the demo on 127.0.0.1 (ARGS='--port 8000')"
@@ -24,6 +24,9 @@ help:
 	@echo "make bench-users   what each further user of a server costs in time, memory and disk"
 	@echo "make bench-guidance bench-throughput   guidance against ten others at matched effect; our code against the bare networks"
 	@echo "make bench-compare  what got worse since the last results"
+	@echo "make bench-large   importing, and a page over a million samples (ARGS='--samples 100000')"
+	@echo "make chaos       kills, full disks and other faults at 340 points, and what is there afterwards (an hour; goes on where it was stopped)"
+	@echo "make load        50 users at once on the real server for ten minutes (ARGS='--users 20 --minutes 30')"
 	@echo "make film        record the loop on the demo into docs/screenshots/film.webp (Chromium, some three minutes)"
 	@echo "make fuzz        20,000 damaged and hostile files through every reader (CASES=20000)"
 	@echo "TORCH=cpu|cuda make app   choose the build of torch by hand"
@@ -107,6 +110,15 @@ film: $(TESTSTAMP)
 
 bench-users: $(TESTSTAMP)
 	$(BIN)/python -m benchmarks.users $(ARGS)
+
+bench-large: $(TESTSTAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_large $(ARGS)
+
+chaos: $(TESTSTAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.chaos $(ARGS)
+
+load: $(TESTSTAMP)
+	$(BIN)/python -m benchmarks.load $(ARGS)
 
 fuzz: $(TESTSTAMP)
 	FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests/fuzz -p no:cacheprovider --timeout 7200 $(ARGS)

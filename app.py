@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from app.settings import parse
+from ltg_core import logs
 
 
 def main() -> int:
@@ -14,6 +15,7 @@ def main() -> int:
 
         return users.main(sys.argv[2:])
     settings = parse(sys.argv[1:])
+    logs.configure()
     from app.main import serve  # heavy: only after --help and wrong arguments are dealt with
 
     return serve(settings)

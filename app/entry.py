@@ -7,6 +7,7 @@ import html
 from typing import Any
 from urllib.parse import parse_qs
 
+from app.discreet import discreet
 from app.front import Message, Receive, Scope, Send
 from app.guard import Refusal, answer
 from app.loginpage import USER_HEADER, waiting_page
@@ -50,7 +51,7 @@ class Entry:
         try:
             await asyncio.to_thread(self.rooms.of, user)
         except LtgError as error:
-            await answer(send, Refusal(503, f"Your workspace cannot be opened: {error}"))
+            await answer(send, Refusal(503, f"Your workspace cannot be opened: {discreet(str(error))}"))
             return
         if not self._owns(scope, path, user):
             await answer(send, Refusal(404, "There is nothing here."))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from app.context import AppContext
+from app.discreet import discreet
 from app.render import Node, h, time_left
 from ltg_core.jobs import Job
 
@@ -159,7 +160,7 @@ def _waits_for(ctx: AppContext, job: Job) -> str:
 def _ended(ctx: AppContext, job: Job) -> Node:
     when = time.strftime("%H:%M", time.localtime(job.finished or job.created))
     took = _duration((job.finished or 0) - job.started) if job.started and job.state == "done" else ""
-    said = job.result if job.state == "done" and isinstance(job.result, str) else job.reason
+    said = job.result if job.state == "done" and isinstance(job.result, str) else discreet(job.reason)
     text = " · ".join(part for part in (when, took, "" if job.state == "done" else job.state) if part)
     again = ctx.offer(job)
     return h(

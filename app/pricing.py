@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.context import AppContext
 from app.controls import words
+from app.discreet import discreet
 from app.imagining import ABOUT, COUNTERFACTUAL, custom, order_of
 from app.render import Node, empty, h, label_of, view
 from ltg_core.errors import LtgError
@@ -159,7 +160,7 @@ def priced(
             w.estimate: found,
         }
     except LtgError as error:
-        text = str(error)
+        text = discreet(str(error))
         return {
             w.about: about_view(preset, None, sources, needs),
             w.estimate: view(h("p.warn", text[:1].upper() + text[1:])),

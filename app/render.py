@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from app.discreet import discreet
 from ltg_core.jobs import Job
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def job_bar(
     share = 100.0 if job.state == "done" else share
     words = {"queued": waiting(job, before, others), "done": "done"}
     if job.ended and job.state != "done":
-        words[job.state] = job.reason
+        words[job.state] = discreet(job.reason)
     text = words.get(job.state) or step.message or "working"
     left = time_left(job) if job.state == "running" else ""
     return h(

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from app.components import Address
+from app.discreet import discreet
 from ltg_core.errors import LtgError
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def polite(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 def message(error: Exception) -> str:
     """An error for a toast: first letter large, no markup."""
-    text = str(error).strip() or type(error).__name__
+    text = discreet(str(error).strip()) or type(error).__name__
     return html.escape(text[:1].upper() + text[1:])
 
 

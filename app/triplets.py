@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.context import AppContext
+from app.discreet import discreet
 from app.imagining import resumed
 from app.render import Node, empty, h, view
 from app.rows import SCALE, Book, buttons, frames, head, said, strips
@@ -65,7 +66,8 @@ def _stopped(ctx: AppContext, record: Run, kept: int) -> Node | None:
     words = {"cancelled": "Cancelled", "failed": "Failed", "interrupted": "Interrupted"}[record.state]
     text = f" {kept} of {wanted} images were finished and are kept."
     if record.state == "failed":
-        text += f" {record.reason[:1].upper()}{record.reason[1:]}."
+        reason = discreet(record.reason)
+        text += f" {reason[:1].upper()}{reason[1:]}."
     return h(
         "div.stopped",
         h("div", h("b", words + "."), text),

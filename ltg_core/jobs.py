@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from ltg_core import logs
 from ltg_core.errors import Cancelled, InputError, LtgError
 
 log = logging.getLogger(__name__)
@@ -321,7 +322,13 @@ class JobBoard:
             job.state, job.started, job.progress = "running", time.time(), Progress(0, 0, "starting")
             job.version += 1
         self._save(job)
-        state, reason, result = self._outcome(job)
+        with logs.about(job=job.id, kind=job.kind):
+            log.info("began: %s", job.kind)
+            state, reason, result = self._outcome(job)
+            took = time.time() - (job.started or 0)
+            log.info(
+                "ended: %s, %s after %.1f s%s", job.kind, state, took, f", run {job.run}" if job.run else ""
+            )
         end: dict[str, Any] = {"result": result, "reason": reason, "finished": time.time()}
         self._save(dataclasses.replace(job, **end, state=state))  # first: what is seen to have ended is kept
         job.result, job.reason, job.finished = end["result"], reason, end["finished"]

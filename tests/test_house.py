@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "ltg_core"
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "types", "compat"}),
+    frozenset({"errors", "types", "compat", "logs"}),
     frozenset({"params", "registry", "jobs"}),
     frozenset({"fitting", "workers"}),
     frozenset({"models", "data"}),

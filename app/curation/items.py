@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.context import AppContext
+from app.discreet import discreet
 from app.render import label_of, name_of, percent
 from ltg_core.errors import InputError, LtgError
 
@@ -130,7 +131,7 @@ def take(ctx: AppContext, steps: Any, seen: Any, author: str) -> tuple[list[str]
             if result.kept:
                 told.append(_kept(len(result.kept)))
         except LtgError as error:
-            told.append(str(error)[:1].upper() + str(error)[1:])
+            told.append(discreet(str(error)[:1].upper() + str(error)[1:]))
     return done, told, focus
 
 

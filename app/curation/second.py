@@ -16,6 +16,7 @@ from app.curation.agreement import outcome
 from app.curation.choice import Choice
 from app.curation.decide import page_of
 from app.curation.items import PAGE
+from app.discreet import discreet
 from app.render import Node, empty, h, label_of, view
 from app.session import CARRIED, EVERY, clicked, polite, text_ids
 from ltg_core.errors import InputError, LtgError
@@ -152,7 +153,7 @@ def answer(
             given = dict.fromkeys(text_ids(step.get("ids"), limit=PAGE), value)
             review.answer(ctx.workspace, review_id, given, author=author)
         except LtgError as error:
-            told.append(str(error)[:1].upper() + str(error)[1:])
+            told.append(discreet(str(error)[:1].upper() + str(error)[1:]))
     one = review.get(ctx.workspace, review_id)
     wanted = set(text_ids(data.get("shown"), limit=PAGE))
     found: dict[str, Any] = dict.fromkeys(wanted)

@@ -10,6 +10,7 @@ import gradio as gr
 
 from app.context import AppContext
 from app.controls import origin_choices
+from app.discreet import discreet
 from app.retraining import form, order, plan, trained
 from app.retraining.order import DEFAULT, LOSSES, ROLES, SAMPLERS, SCOPES, SYNTHETIC
 from app.session import LATEST, QUICK, Session, polite
@@ -87,7 +88,7 @@ def planned(ctx: AppContext, w: SimpleNamespace, values: Mapping[Any, Any]) -> d
         given = order.arguments(w, values)
         return plan.shown(order.planned(ctx, given), given, classifier.name)
     except LtgError as error:
-        return plan.refused(str(error))
+        return plan.refused(discreet(str(error)))
 
 
 def offered(ctx: AppContext, w: SimpleNamespace, values: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.context import AppContext
 from app.controls import run_time
+from app.discreet import discreet
 from app.render import Node, cut, empty, h, percent, view
 from app.retraining.order import LOSSES, SCOPES, under_way_of
 from app.retraining.using import name_of_run, targets
@@ -72,7 +73,7 @@ def _row(run: Run, in_use: str, busy: bool, resumable: bool) -> Node:
             ),
             h("span.soft", how(run)),
             h("span.soft", _from(run)) if run.result.get("data") else None,
-            h("span.soft", cut(run.reason, 300)) if run.reason and not done and not busy else None,
+            h("span.soft", cut(discreet(run.reason), 300)) if run.reason and not done and not busy else None,
         ),
         _figures(seeds) if seeds else None,
         h(

@@ -41,6 +41,8 @@ COMMANDS = (
     Command("data", "datacheck", "check images for copies, leaks between splits, wrong labels and odd ones"),
     Command("use", "data", "choose the classifier under test, or the generator"),
     Command("runs", "data", "list what was done in a workspace"),
+    Command("backup", "backing", "write a workspace into one file, also while it is in use"),
+    Command("restore", "backing", "make a workspace from a backup, once every hash in it was found right"),
     Command("score", "judging", "run the classifier on all samples and compute every signal"),
     Command("fit-head", "judging", "fit the epistemic head on the workspace's training data"),
     Command("check", "judging", "accuracy, confusion, and which signal finds the errors"),

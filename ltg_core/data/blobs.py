@@ -16,10 +16,12 @@ from PIL import Image
 from ltg_core.data import leftovers
 from ltg_core.data.database import explained
 from ltg_core.data.images import PixelData, content_hash, encode_png, read_stored, thumbnail, to_pil
+from ltg_core.data.processes import alive, host, owner
 from ltg_core.data.records import StoredImage
 from ltg_core.errors import InputError
 
 _STALE_SECONDS = 24 * 3600
+_OWNED = re.compile(r"(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d*)-[0-9a-f]{32}$")
 _SAFE_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
 
@@ -29,6 +31,7 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._temporary = folder / "tmp"
+        self._images, self._thumbs = f"{folder / 'images'}/", f"{folder / 'thumbs'}/"
         with explained(folder):
             for name in ("images", "thumbs", "arrays", "models", "runs", "exports", "tmp"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
@@ -61,19 +64,20 @@ class Blobs:
             picture = to_pil(image)
             data, suffix = None, "png"
         hash = content_hash(picture)
-        target = self.image_path(hash, suffix)
+        # Plain strings: of a million images paths that are objects would cost a tenth of the time.
+        target, small = f"{self._images}{hash[:2]}/{hash}.{suffix}", f"{self._thumbs}{hash[:2]}/{hash}.webp"
         # A file of no length is what a power cut leaves of a rename; it is written again.
         if not _present(target):
             self.write(target, data if data is not None else encode_png(picture))
-        if not _present(self.thumb_path(hash)):
-            self.write_thumb(hash, picture)
+        if not _present(small):
+            self.write(small, thumbnail(picture))
         return StoredImage(hash, suffix)
 
     def write_thumb(self, hash: str, image: Image.Image) -> None:
         """Make the thumbnail of an image."""
         self.write(self.thumb_path(hash), thumbnail(image))
 
-    def write(self, target: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
+    def write(self, target: Path | str, content: bytes | Callable[[BinaryIO], None]) -> None:
         """Write a file beside its place, then rename it there.
 
         Args:
@@ -83,7 +87,7 @@ class Blobs:
         Raises:
             WorkspaceError: The disk is full or read-only; nothing is left behind.
         """
-        temporary = self._temporary / f"{os.getpid()}-{uuid.uuid4().hex}"
+        temporary = f"{self._temporary}/{temporary_name()}"
         with explained(self.folder):
             try:
                 with open(temporary, "wb") as file:
@@ -94,19 +98,34 @@ class Blobs:
                 try:
                     os.replace(temporary, target)
                 except FileNotFoundError:
-                    target.parent.mkdir(parents=True, exist_ok=True)
+                    os.makedirs(os.path.dirname(target), exist_ok=True)
                     os.replace(temporary, target)
             except BaseException:
-                temporary.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
                 raise
 
     def _sweep(self) -> None:
-        """Remove what a killed process left half-written long ago."""
+        """Remove what a process of this machine left half-written, once it is gone, and anything of long ago.
+
+        What a living process writes stays, however old a clock that was set makes it look.
+        """
         limit = time.time() - _STALE_SECONDS
         for leftover in self._temporary.iterdir():
             with contextlib.suppress(OSError):
-                if leftover.stat().st_mtime < limit:
-                    leftover.unlink()
+                said = _OWNED.match(leftover.name)
+                if said is not None and said["host"] == host():
+                    lost = not alive(f"{said['pid']}:{said['started']}")
+                else:  # of another machine, or of an earlier version
+                    lost = leftover.stat().st_mtime < limit
+                if lost:
+                    leftovers.remove(leftover)
+
+
+def temporary_name() -> str:
+    """A new name in the workspace's ``tmp`` that says whose it is: host, process, chance."""
+    pid, _, started = owner().partition(":")
+    return f"{host()}-{pid}-{started}-{uuid.uuid4().hex}"
 
 
 def safe_name(name: str) -> str:
@@ -120,8 +139,8 @@ def safe_name(name: str) -> str:
     return name
 
 
-def _present(path: Path) -> bool:
+def _present(path: str) -> bool:
     try:
-        return path.stat().st_size > 0
+        return os.stat(path).st_size > 0
     except OSError:
         return False

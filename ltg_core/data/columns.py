@@ -20,6 +20,7 @@ from ltg_core.errors import InputError
 
 Array = np.ndarray[Any, Any]
 _KEPT = 64  # columns at most
+_WARM = 16  # metadata columns that are read before somebody asks
 # Fields of a filter that are answered here, as they are when they say nothing.
 _HERE: dict[str, Any] = {
     **dict.fromkeys(
@@ -129,6 +130,8 @@ class Columns:
         self.predictions(model_hash, base)
         for signal in signals:
             self.scores(model_hash, signal, base)
+        for row in self._database.rows("SELECT name FROM meta_columns ORDER BY name LIMIT ?", (_WARM,)):
+            self.meta(row[0], base)
 
     def meta(self, column: str, base: Base | None = None) -> Coded:
         """A metadata column: text, numbers, true and false; lists have no value here."""
@@ -207,9 +210,10 @@ class Columns:
     def _queried(self, chosen: Filter, base: Base) -> Array:
         """Places of the samples that the database finds."""
         condition, values = where(chosen)
-        return _places(
-            base, _numbers(self._database.rows(f"SELECT s.seq FROM samples s {condition}", values))
-        )
+        # One text of numbers: a million rows as objects of Python would take seconds.
+        found = self._database.row(f"SELECT group_concat(s.seq) FROM samples s {condition}", values)
+        text = found[0] if found is not None else None
+        return _places(base, np.fromstring(text, dtype=np.int64, sep=",") if text else _empty(np.int64))
 
     def _text(self, text: str, base: Base) -> Array:
         """Places of the samples whose words match; the index of words is SQLite's."""
@@ -217,10 +221,7 @@ class Columns:
         return found
 
     def _read_text(self, base: Base, text: str) -> Array:
-        condition, values = where(Filter(text=text))
-        return _places(
-            base, _numbers(self._database.rows(f"SELECT s.seq FROM samples s {condition}", values))
-        )
+        return self._queried(Filter(text=text), base)
 
     def ids(self, places: Array) -> list[str]:
         """Ids of samples by their places."""
@@ -257,58 +258,58 @@ class Columns:
 
     def _read_base(self, old: Base | None) -> Base:
         last = int(old.seq[-1]) if old is not None and len(old) else -1
-        rows = self._database.rows(
-            "SELECT seq, id, coalesce(label, -1), split, origin, belief, created FROM samples"
-            " WHERE seq > ? ORDER BY seq",
-            (last,),
-        )
-        columns = [[row[i] for row in rows] for i in range(7)]
+        what = "seq, id, coalesce(label, -1), split, origin, belief, created"
+        question = f"SELECT {what} FROM samples WHERE seq > ? ORDER BY seq"
         known = old or _NOBODY
-        return Base(
-            np.concatenate([known.seq, np.array(columns[0], dtype=np.int64)]),
-            np.concatenate([known.ids, np.array([one.encode() for one in columns[1]], dtype="S20")]),
-            np.concatenate([known.label, np.array(columns[2], dtype=np.int64)]),
-            _coded(columns[3], known.split),
-            _coded(columns[4], known.origin),
-            _coded(columns[5], known.believed),
-            np.concatenate([known.created, np.array(columns[6], dtype=np.float64)]),
-        )
+        seq, ids, label, created = [known.seq], [known.ids], [known.label], [known.created]
+        coded = [_Coding(known.split), _Coding(known.origin), _Coding(known.believed)]
+        for rows in self._database.parts(question, (last,)):
+            columns = list(zip(*rows, strict=True))
+            seq.append(np.array(columns[0], dtype=np.int64))
+            ids.append(np.array([one.encode() for one in columns[1]], dtype="S20"))
+            label.append(np.array(columns[2], dtype=np.int64))
+            created.append(np.array(columns[6], dtype=np.float64))
+            for coding, column in zip(coded, columns[3:6], strict=True):
+                coding.add(column)
+        split, origin, believed = (coding.done() for coding in coded)
+        join = np.concatenate
+        return Base(join(seq), join(ids), join(label), split, origin, believed, join(created))
 
     def _read_meta(self, base: Base, column: str) -> Coded:
-        rows = self._database.rows(
+        question = (
             "SELECT s.seq, m.value, m.type FROM samples s, json_each(s.meta) m WHERE m.key = ?"
-            " AND m.type NOT IN ('null', 'array', 'object')",
-            (column,),
+            " AND m.type NOT IN ('null', 'array', 'object')"
         )
         truth = {"true": True, "false": False}
-        places, known = _found(base, _numbers(rows))
-        given = [truth.get(row[2], row[1]) for row, there in zip(rows, known.tolist(), strict=True) if there]
-        coded = _coded(given, _NOTHING)
-        codes = np.full(len(base), -1, dtype=np.int32)
-        codes[places] = coded.codes
-        return Coded(codes, coded.values)
+        codes, coding = np.full(len(base), -1, dtype=np.int32), _Coding(_NOTHING)
+        for rows in self._database.parts(question, (column,)):
+            places, known = _found(base, _numbers(rows))
+            given = [
+                truth.get(row[2], row[1]) for row, there in zip(rows, known.tolist(), strict=True) if there
+            ]
+            codes[places] = coding.add(given)
+        return Coded(codes, coding.done().values)
 
     def _read_predictions(self, base: Base, model_hash: str | None) -> Predicted:
-        rows = self._database.rows(
-            f"SELECT sample, pred, confidence FROM predictions WHERE model = {_MODEL}", (model_hash or "",)
-        )
+        question = f"SELECT sample, pred, confidence FROM predictions WHERE model = {_MODEL}"
         pred = np.full(len(base), -1, dtype=np.int32)
         confidence = np.full(len(base), np.nan)
-        places, known = _found(base, _numbers(rows))
-        pred[places] = np.array([row[1] for row in rows], dtype=np.int32)[known]
-        confidence[places] = np.array([row[2] for row in rows], dtype=np.float64)[known]
+        for rows in self._database.parts(question, (model_hash or "",)):
+            places, known = _found(base, _numbers(rows))
+            pred[places] = np.array([row[1] for row in rows], dtype=np.int32)[known]
+            confidence[places] = np.array([row[2] for row in rows], dtype=np.float64)[known]
         return Predicted(pred, confidence)
 
     def _read_scores(self, base: Base, model_hash: str | None, signal: str) -> Scored:
-        rows = self._database.rows(
+        question = (
             "SELECT sample, value, percentile FROM scores WHERE signal ="
-            f" (SELECT key FROM signals WHERE model = {_MODEL} AND name = ?)",
-            (model_hash or "", signal),
+            f" (SELECT key FROM signals WHERE model = {_MODEL} AND name = ?)"
         )
         values, percentiles = np.full(len(base), np.nan), np.full(len(base), np.nan)
-        places, known = _found(base, _numbers(rows))
-        values[places] = np.array([row[1] for row in rows], dtype=np.float64)[known]
-        percentiles[places] = np.array([row[2] for row in rows], dtype=np.float64)[known]
+        for rows in self._database.parts(question, (model_hash or "", signal)):
+            places, known = _found(base, _numbers(rows))
+            values[places] = np.array([row[1] for row in rows], dtype=np.float64)[known]
+            percentiles[places] = np.array([row[2] for row in rows], dtype=np.float64)[known]
         return Scored(values, percentiles, falling(values))
 
     def _read_verdicts(self, base: Base) -> Coded:
@@ -354,13 +355,34 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+class _Coding:
+    """A column of few values that comes in parts. True and 1 are two values, 1 and 1.0 are one."""
+
+    def __init__(self, known: Coded) -> None:
+        self._codes = [known.codes]
+        self._place = {(isinstance(value, bool), value): code for code, value in enumerate(known.values)}
+
+    def add(self, values: Sequence[Any]) -> Array:
+        """One part; returns its codes."""
+        place = self._place
+        codes = np.empty(len(values), dtype=np.int32)
+        for row, value in enumerate(values):
+            codes[row] = (
+                -1 if value is None else place.setdefault((isinstance(value, bool), value), len(place))
+            )
+        self._codes.append(codes)
+        return codes
+
+    def done(self) -> Coded:
+        """All of it."""
+        return Coded(np.concatenate(self._codes), tuple(value for _, value in self._place))
+
+
 def _coded(values: Sequence[Any], known: Coded) -> Coded:
-    """The column with these values appended. True and 1 are two values, 1 and 1.0 are one."""
-    place = {(isinstance(value, bool), value): code for code, value in enumerate(known.values)}
-    codes = np.empty(len(values), dtype=np.int32)
-    for row, value in enumerate(values):
-        codes[row] = -1 if value is None else place.setdefault((isinstance(value, bool), value), len(place))
-    return Coded(np.concatenate([known.codes, codes]), tuple(value for _, value in place))
+    """The column with these values appended."""
+    coding = _Coding(known)
+    coding.add(values)
+    return coding.done()
 
 
 def _empty(kind: Any) -> Array:

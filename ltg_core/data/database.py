@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
+import shutil
 import sqlite3
 import threading
 import weakref
@@ -286,6 +287,7 @@ workspace runs them all as well, so that there is one way to every schema."""
 SCHEMA_VERSION = _FIRST_VERSION + len(MIGRATIONS)
 
 
+_PAGES = 262_144  # bytes
 _NO_SPACE = re.compile(
     rf"\(os error ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\)|PytorchStreamWriter|inline_container.*unexpected pos"
 )
@@ -312,12 +314,14 @@ def explained(folder: Path, what: str = "workspace") -> Iterator[None]:
         raise WorkspaceError(f"the {what} '{folder}' cannot be used: {error.strerror or error}") from error
     except sqlite3.DatabaseError as error:
         text = str(error)
-        if "disk is full" in text:
+        if "disk is full" in text or ("disk I/O error" in text and _no_room(folder)):
             raise WorkspaceError(_full(folder, what)) from error
         if "locked" in text:
             text = "another process has been writing for more than 10 seconds; try again"
         elif "readonly" in text or "unable to open" in text:
             text = f"it cannot be written ({text}); check the folder's permissions"
+        elif "disk I/O error" in text:
+            text = "its disk did not do what it was asked to (disk I/O error); look at the system's log"
         elif "not a database" in text or "malformed" in text:
             text = f"its database is damaged ({text}); restore it from a copy"
         raise WorkspaceError(f"the {what} '{folder}': {text}") from error
@@ -325,6 +329,14 @@ def explained(folder: Path, what: str = "workspace") -> Iterator[None]:
         if not _NO_SPACE.search(str(error)):
             raise
         raise WorkspaceError(_full(folder, what)) from error
+
+
+def _no_room(folder: Path) -> bool:
+    """Whether not even the few pages are free that SQLite wants beside its file; it calls that an I/O error."""
+    try:
+        return shutil.disk_usage(folder).free < _PAGES
+    except OSError:
+        return False
 
 
 def _full(folder: Path, what: str) -> str:
@@ -368,6 +380,20 @@ class Database:
         """All rows of one query."""
         with explained(self.path.parent):
             return self._handle().connection.execute(sql, parameters).fetchall()
+
+    def parts(
+        self, sql: str, parameters: Sequence[Any] = (), size: int = 50_000
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """The rows of one query in parts, as plain tuples: of millions no more than one part is in memory."""
+        with explained(self.path.parent):
+            cursor = self._handle().connection.cursor()
+            cursor.row_factory = None
+            try:
+                cursor.execute(sql, parameters)
+                while rows := cursor.fetchmany(size):
+                    yield rows
+            finally:
+                cursor.close()
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
         """The first row of one query, or None."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from ltg_core.data import runs
 from ltg_core.data.database import Database
+from ltg_core.data.processes import alive, owner
 from ltg_core.errors import WorkerLost
 from ltg_core.jobs import CancelToken, Job, ProgressFn, Spec
 
@@ -43,7 +44,7 @@ class JobRecords:
             *(job.id, job.kind, job.lane, job.title, runs.dump(job.about), job.owner),
             *(spec.task if spec else None, runs.dump(spec.arguments if spec else {})),
             *(job.state, job.reason, _plain(job.result), job.run, job.created, job.started, job.finished),
-            runs.owner(),
+            owner(),
         )
         changing = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
         with self._database.write() as connection:
@@ -66,14 +67,14 @@ class JobRecords:
             rows = connection.execute("SELECT * FROM jobs ORDER BY seq").fetchall()
             for row in rows:
                 open_still = row["state"] in ("queued", "running")
-                if open_still and runs.alive(row["process"]):
+                if open_still and alive(row["process"]):
                     continue  # another server works in this workspace
                 job = _job(row)
                 if open_still:
                     _settle(job)
                     connection.execute(
                         "UPDATE jobs SET state = ?, reason = ?, finished = ?, process = ? WHERE id = ?",
-                        (job.state, job.reason, job.finished, runs.owner(), job.id),
+                        (job.state, job.reason, job.finished, owner(), job.id),
                     )
                 found.append(job)
         return found

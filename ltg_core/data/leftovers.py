@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import secrets
 import shutil
-import socket
 import time
 from pathlib import Path
 
-from ltg_core.data import runs
+from ltg_core.data.processes import alive, host, owner
 
 PREFIX = ".longtail-export-"
 _OWNED = re.compile(
@@ -23,8 +21,8 @@ _STALE_SECONDS = 24 * 3600
 
 def hidden_name(ending: str) -> str:
     """A new name that says whose it is: host, process, chance; ``ending`` is "partial", "zip.partial" …"""
-    pid, _, started = runs.owner().partition(":")
-    return f"{PREFIX}{_host()}-{pid}-{started}-{secrets.token_hex(6)}.{ending}"
+    pid, _, started = owner().partition(":")
+    return f"{PREFIX}{host()}-{pid}-{started}-{secrets.token_hex(6)}.{ending}"
 
 
 def set_aside(folder: Path, old: Path) -> None:
@@ -79,10 +77,6 @@ def _home(old: Path) -> Path:
 
 def _lost(path: Path) -> bool:
     said = _OWNED.fullmatch(path.name)
-    if said is not None and said["host"] == _host():
-        return not runs.alive(f"{said['pid']}:{said['started']}")
+    if said is not None and said["host"] == host():
+        return not alive(f"{said['pid']}:{said['started']}")
     return time.time() - path.stat().st_mtime > _STALE_SECONDS
-
-
-def _host() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]

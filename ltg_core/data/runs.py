@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import json
-import os
 import platform
 import secrets
 import sqlite3
@@ -16,6 +15,7 @@ from typing import Any
 
 from ltg_core.data.blobs import safe_name
 from ltg_core.data.database import Database
+from ltg_core.data.processes import alive, owner
 from ltg_core.data.records import RUN_STATES, Run
 from ltg_core.errors import InputError
 
@@ -128,38 +128,6 @@ def mark_interrupted(database: Database) -> list[str]:
                 ],
             )
     return lost
-
-
-def owner() -> str:
-    """This process: its id and, where the system tells, when it started (ids are used again)."""
-    return f"{os.getpid()}:{_started(os.getpid())}"
-
-
-def alive(owner: str) -> bool:
-    """Whether the process of ``owner()`` still runs."""
-    number, _, started = owner.partition(":")
-    pid = int(number)
-    if pid == os.getpid():
-        return started == _started(pid)
-    if os.name == "nt":  # kill(pid, 0) would end the process there; a false "running" harms less
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return started == _started(pid)
-
-
-def _started(pid: int) -> str:
-    try:
-        fields = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
-    except OSError:
-        return ""
-    return "" if fields[0] in ("Z", "X") else fields[19]  # state; start in clock ticks since boot (proc(5))
 
 
 def dump(value: Any) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from ltg_core import logs
 from ltg_core.errors import Cancelled, LtgError
 from ltg_core.jobs import CancelToken, Progress, ProgressFn
 from ltg_core.workers import wire
@@ -42,8 +43,7 @@ def main() -> None:
     first = wire.receive(requests)
     if first is None:
         return
-    logging.basicConfig(level=logging.INFO, format=f"%(levelname)s {first[0]['name']} %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.configure(str(first[0]["name"]))
     _limit_memory(int(first[0].get("memory", 0)))
     desk = _Desk(answers, first[0]["desk"], first[0]["options"])
     while (request := wire.receive(requests)) is not None:
@@ -104,14 +104,16 @@ class _Desk:
         threading.Thread(target=self._do, args=(request, token), name=request["task"], daemon=True).start()
 
     def _do(self, request: wire.Message, token: CancelToken) -> None:
-        job = request["job"]
+        job, told = request["job"], dict(request.get("about") or {})
         try:
-            result = self._open()(request["task"], request["arguments"], _Teller(job, self._say), token)
+            with logs.about(**told, task=str(request["task"])):
+                result = self._open()(request["task"], request["arguments"], _Teller(job, self._say), token)
             self._say({"job": job, "done": result})
         except (Cancelled, LtgError) as error:
             self._say({"job": job, "failed": [type(error).__name__, str(error)]})
         except Exception as error:  # the parent raises it; this process must live on
-            log.exception("the task %s failed", request["task"])
+            with logs.about(**told, task=str(request["task"])):
+                log.exception("the task %s failed", request["task"])
             said = [type(error).__name__, str(error)]
             self._say({"job": job, "failed": ["LtgError", _NO_MEMORY] if _ran_out(error) else said})
         finally:

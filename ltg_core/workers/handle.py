@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import ltg_core
-from ltg_core import errors
+from ltg_core import errors, logs
 from ltg_core.errors import LtgError, WorkerLost
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 from ltg_core.workers import wire
@@ -104,7 +104,7 @@ class Worker:
         job = uuid.uuid4().hex
         answers = child.expect(job)
         try:
-            child.send({"job": job, "task": task, "arguments": dict(arguments)})
+            child.send({"job": job, "task": task, "arguments": dict(arguments), "about": logs.fields()})
             return self._follow(child, job, answers, on_progress, token, kill)
         except OSError:
             raise self._lost(child) from None

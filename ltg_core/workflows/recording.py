@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ltg_core import logs
 from ltg_core.data.records import Run
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import Cancelled, WorkspaceError
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
@@ -50,14 +54,19 @@ def recorded(
     run = ws.resume_run(resume) if resume else ws.start_run(kind, settings, seed, hashes, parent)
     recording = Recording(run, dict(run.result))
     try:
-        yield recording
+        with logs.about(run=run.id):
+            log.info("%s: %s", "taken up" if resume else "began", run.kind)
+            yield recording
     except (Cancelled, KeyboardInterrupt) as stop:
+        log.info("stopped on request: run %s", run.id)
         _end(ws, recording, "cancelled", str(stop) or "stopped on request; what was finished is kept")
         raise
     except BaseException as error:
+        log.info("failed: run %s", run.id)
         _end(ws, recording, "failed", str(error) or type(error).__name__)
         raise
     recording.run = ws.finish_run(run.id, "done", result=recording.result)
+    log.info("done: run %s", run.id)
 
 
 def _end(ws: Workspace, recording: Recording, state: str, reason: str) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -111,7 +114,8 @@ def refresh_scores(
     store = FeatureStore(ws, classifier)
     ref = reference(ws, classifier)
     key, stamp = f"scored-{classifier.hash}", reference_stamp(ws, classifier)
-    renewed = force or ws.get_state(key) != stamp
+    known = ws.get_state(key)
+    renewed = force or known not in (stamp, _stamped_earlier(ws, classifier))
     todo = store.ids() if renewed else _unscored(ws, classifier, store, ids)
     done = 0
     for part, out in store.batches(todo):
@@ -119,9 +123,15 @@ def refresh_scores(
         write_scores(ws, classifier, part, out, ref)
         done += len(part)
         on_progress(Progress(done, len(todo), "signals and percentiles"))
-    if renewed:
+    if known != stamp:
         ws.put_state(key, stamp)
     return len(todo)
+
+
+def unscored(ws: Workspace, classifier: Classifier, ids: Sequence[str]) -> set[str]:
+    """Those of the samples that have no outputs of this classifier yet, or no scores."""
+    store = FeatureStore(ws, classifier)
+    return {*store.missing(ids), *_unscored(ws, classifier, store, ids)}
 
 
 def write_scores(
@@ -194,7 +204,25 @@ def _percentiles(ref: Reference | None, name: str, values: np.ndarray) -> np.nda
 
 
 def reference_stamp(ws: Workspace, classifier: Classifier) -> str:
-    """Changes with the reference, so that scores of an older one are replaced."""
+    """Changes with the content of the reference, so that scores of an older one are replaced; a copy of a workspace, or
+    one that came back from a backup, has the same.
+    """
+    path = reference_path(ws, classifier.hash)
+    try:
+        about = path.stat()
+        return _content(path, about.st_mtime_ns, about.st_size)
+    except FileNotFoundError:
+        return "none"
+
+
+@functools.lru_cache(maxsize=64)
+def _content(path: Path, changed: int, size: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _stamped_earlier(ws: Workspace, classifier: Classifier) -> str:
+    """What earlier versions wrote down instead: the time of the file."""
     try:
         return str(reference_path(ws, classifier.hash).stat().st_mtime_ns)
     except FileNotFoundError:

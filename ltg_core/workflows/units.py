@@ -28,7 +28,7 @@ from ltg_core.signals.reference import Reference
 from ltg_core.types import Images
 from ltg_core.workflows.computing import compute_outputs
 from ltg_core.workflows.recording import Recording
-from ltg_core.workflows.scoring import refresh_scores
+from ltg_core.workflows.scoring import refresh_scores, unscored
 
 UNIT = 8
 """Images that are made and committed together. The division of a run into units is fixed before it starts."""
@@ -88,8 +88,7 @@ class Units:
                 if not there.issuperset(rows):
                     self.cancel.check()
                     self._unit(number, rows, len(units))
-            # Images of an earlier, broken attempt may have been stored but not scored.
-            self._score([sample.id for role in ("guided", "control") for sample in self._made(role)])
+            self._score_left()
         finally:
             self.recording.result |= self._summary()
 
@@ -123,9 +122,9 @@ class Units:
             cancel=self.cancel,
         )
         report(dataclasses.replace(last, message=STAGES["examined"]))
+        self._write_trace(number, rows, result)  # first: a unit whose images are there is not made again
         controls = self._keep_controls(number, rows, result)
         guided = self._keep_guided(number, rows, result, controls)
-        self._write_trace(number, rows, result)
         self._score([*guided, *(c for c in controls if c)])
 
     def _keep_controls(self, number: int, rows: list[int], result: GenerateResult) -> list[str | None]:
@@ -234,6 +233,19 @@ class Units:
     def _score(self, ids: list[str]) -> None:
         compute_outputs(self.ws, self.classifier, ids)
         refresh_scores(self.ws, self.classifier, ids)
+
+    def _score_left(self) -> None:
+        """Score what an earlier, broken attempt had stored and not scored: unit by unit, as it would have done itself,
+        for the number of rows decides the last bits.
+        """
+        units: dict[int, list[str]] = {}
+        for role in ("guided", "control"):
+            for sample in self._made(role):
+                units.setdefault(int(sample.meta["unit"]), []).append(sample.id)
+        left = unscored(self.ws, self.classifier, [id for ids in units.values() for id in ids])
+        for ids in units.values():
+            if not left.isdisjoint(ids):
+                self._score(ids)
 
     def _write_trace(self, number: int, rows: list[int], result: GenerateResult) -> None:
         """Beside the run: what guidance did at every step, and what it cost."""

@@ -173,6 +173,58 @@ def test_no_event_shows_a_user_anything_of_another(hers: SimpleNamespace, bob: R
     assert "72" in said and "1 job of others" in said, "bob's samples, and of ada's job only the number"
 
 
+def test_nothing_that_a_browser_receives_names_a_path_of_the_machine_or_a_secret(
+    site: tuple[Rooms, str, Any], hers: SimpleNamespace
+) -> None:
+    """Every event and document of one's own page, failures included."""
+    rooms, address, _ = site
+    failed = hers.ctx.submit("generate", MARK, _full(hers.ctx.workspace.path), lane="disk")
+    until(lambda: failed.ended)
+    assert str(hers.ctx.workspace.path) in failed.reason
+    said = ""
+    with Raw(address, ("ada", PASSWORD)) as page:
+        data = {
+            "id": hers.sample,
+            "ids": [hers.sample],
+            "job": failed.id,
+            "run": hers.report,
+            "tab": "browse",
+        }
+        data |= {"query": f"?tab=browse&sample={hers.sample}", "number": 2}
+        for dependency in page.config["dependencies"]:
+            event = dependency["targets"][0][1] if dependency["targets"] else "load"
+            if event in HANDLED and dependency["backend_fn"]:
+                with contextlib.suppress(AssertionError):
+                    said += json.dumps(page.run(dependency, data | {"name": "sample"}))
+        secret = page.http.cookies.get("ltg_session") or next(iter(page.http.cookies.values()))
+        for path in (
+            "/",
+            "/config",
+            f"/media/report/{hers.report}",
+            "/login",
+            "/account",
+            "/nothing",
+            "/healthz",
+        ):
+            said += page.http.get(path).text
+        said += json.dumps(page.messages)
+    assert "is full" in said, "the failed job is shown"
+    where = said.find(str(rooms.settings.workspace))
+    assert where < 0, said[max(0, where - 200) : where + 200]
+    assert str(ROOT) not in said and PASSWORD not in said and secret not in said
+    assert json.loads(rooms.users.path.read_text())["users"]["ada"] not in said
+
+
+def _full(folder: Path) -> Any:
+    from ltg_core.data.database import explained
+
+    def work(progress: Any, cancel: Any) -> None:
+        with explained(folder):
+            raise OSError(28, "No space left on device")
+
+    return work
+
+
 def test_a_page_of_one_user_takes_no_events_of_another(hers: SimpleNamespace, bob: Raw) -> None:
     stream = bob.http.get("/gradio_api/queue/data", params={"session_hash": hers.session})
     assert stream.status_code == 404

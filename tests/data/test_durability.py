@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ltg_core.data.blobs import temporary_name
 from ltg_core.data.database import SCHEMA_VERSION, explained
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError, WorkspaceError
@@ -125,6 +126,24 @@ def test_old_leftovers_are_swept(tmp_path: Path):
     os.utime(leftover, (0, 0))
     Workspace(tmp_path / "ws").close()
     assert not leftover.exists()
+
+
+def test_a_dead_process_loses_its_leftovers_at_once_and_a_living_one_keeps_them_whatever_the_clock_says(
+    tmp_path: Path,
+):
+    Workspace(tmp_path / "ws").close()
+    room = tmp_path / "ws" / "tmp"
+    mine = room / temporary_name()
+    mine.write_bytes(b"half")
+    os.utime(mine, (0, 0))  # as after a clock that was set forward by years
+    code = "from ltg_core.data.blobs import temporary_name; print(temporary_name())"
+    gone = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    (room / gone).mkdir()
+    (room / gone / "inside").write_bytes(b"half")
+    Workspace(tmp_path / "ws").close()
+    assert list(room.iterdir()) == [mine]
 
 
 def test_a_closed_workspace_says_so(tmp_path: Path):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from ltg_core.data import leftovers
+from ltg_core.data import leftovers, processes
 from ltg_core.data import looks as looks_module
 from ltg_core.data import near as core_near
 from ltg_core.data.records import NewSample
@@ -220,7 +220,7 @@ def test_the_leftovers_of_a_living_process_and_of_another_machine_are_left_alone
 ):
     mine = ws.exports_folder / leftovers.hidden_name("partial")
     with monkeypatch.context() as patch:
-        patch.setattr(leftovers.socket, "gethostname", lambda: "elsewhere")
+        patch.setattr(processes.socket, "gethostname", lambda: "elsewhere")
         other = ws.exports_folder / leftovers.hidden_name("partial")
     for folder in (mine, other):
         folder.mkdir()
