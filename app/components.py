@@ -117,7 +117,10 @@ class Address(_Drawn):
 
 
 class Pulse(_Drawn):
-    """Nothing to see; event ``tick`` comes when ``GET /pulse`` differs from what the page has ``heard``."""
+    """Nothing to see; event ``tick`` comes when ``GET /pulse`` differs from what the page has ``heard``.
+
+    It says which tab is shown, for only that one is drawn, and comes when that changes as well.
+    """
 
     SCRIPT = "pulse.js"
     CLASS = "ltg-pulse"

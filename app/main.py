@@ -120,7 +120,7 @@ def _follow(
             changed |= {top: header(ctx), head_key: now}
         if tab in widgets and ctx.revision not in (values[session.due[tab]], values[session.drawn[tab]]):
             changed[session.due[tab]] = ctx.revision
-        return changed | {beat: {"heard": heard}}
+        return changed | {beat: {"heard": heard, "tab": tab}}
 
     @polite
     def tick(values: dict[Any, Any], event: gr.EventData) -> Any:

@@ -68,9 +68,7 @@ window.longtailHere = (name, value) => {
 // The word that a tab was selected may come late, when another is shown already: what is shown counts.
 window.longtailTab = (tab) => setTimeout(() => {
   const panel = document.getElementById(`tab-${tab}`);
-  if (!panel || !panel.getClientRects().length) return;
-  window.longtailShown = tab;  // the pulse asks for it
-  if (waiting()) return;
+  if (waiting() || !panel || !panel.getClientRects().length) return;
   if (shown(new URLSearchParams(location.search)) !== tab) show({ tab }, false, () => false);
 }, 50);
 watch("value", () => {

@@ -2,8 +2,12 @@
 // the whole page, follows only where there is. What cannot be asked is left to the event, whose failure the page shows.
 const asking = element;
 const OFTEN = 800, HIDDEN = 4000, PATIENCE = 10000;
-let heard = "", busy = false, asked = 0, gone = 0;
-watch("value", () => { heard = props.value ? props.value.heard : ""; });
+let heard = "", drawn = "", busy = false, asked = 0, gone = 0;
+watch("value", () => { ({ heard, tab: drawn } = props.value || { heard: "", tab: "" }); });
+function shown() {
+  const panel = Array.from(document.querySelectorAll('[role=tabpanel][id^="tab-"]')).find((one) => one.getClientRects().length);
+  return panel ? panel.id.slice("tab-".length) : "";
+}
 async function ask() {
   busy = true;
   asked = performance.now();
@@ -13,7 +17,8 @@ async function ask() {
     if (answer.ok) now = await answer.text();
   } catch (error) { console.debug("no pulse:", error); }
   busy = false;
-  if (!now || now !== heard) trigger("tick", { tab: window.longtailShown });
+  const tab = shown();
+  if (!now || now !== heard || tab !== drawn) trigger("tick", { tab });
 }
 const beat = setInterval(() => {
   gone = asking.isConnected ? 0 : gone + 1;

@@ -266,12 +266,18 @@ def describe(
     hashes = {sample.id: sample.image_hash for sample in ws.samples(ids)}
     todo = [sample for sample in dict.fromkeys(ids) if hashes[sample] not in kept]
     useless = 0
+    refused: list[EndpointError] = []
 
     def ask(sample: str) -> Caption | AnswerError:
+        if refused:  # those that wait for their turn are not asked any more
+            raise refused[0]
         try:
             return captioner.describe(ws.image(sample), token)
         except AnswerError as error:
             return error
+        except EndpointError as error:
+            refused.append(error)
+            raise
 
     pool = ThreadPoolExecutor(captioner.at_once, thread_name_prefix="describe")
     try:

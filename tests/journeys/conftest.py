@@ -7,12 +7,14 @@ import dataclasses
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,47 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         yield address
 
 
+SERVERS: dict[str, int] = {}
+"""The process at each address."""
+
+
+def children(pid: int) -> list[int]:
+    """Processes that this one has started; none where there is no /proc."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(place.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(place.parent.name))
+    return found
+
+
+def signalled(pids: Iterable[int], what: signal.Signals) -> None:
+    """A signal for all of them that live."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, what)
+
+
+@contextlib.contextmanager
+def slowly(address: str) -> Iterator[None]:
+    """The workers rest most of the time, so that a page that is slow beside them still sees them."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(0.3):
+            signalled(children(SERVERS[address]), signal.SIGSTOP)
+            over.wait(1.2)
+            signalled(children(SERVERS[address]), signal.SIGCONT)
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    try:
+        yield
+    finally:
+        over.set()
+        beating.join()
+
+
 @contextlib.contextmanager
 def serve(folder: Path, *arguments: str) -> Iterator[str]:
     """A server with a new workspace in ``folder``; gives its address."""
@@ -103,6 +146,7 @@ def serve(folder: Path, *arguments: str) -> Iterator[str]:
     with open(folder / "server.log", "w") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
+    SERVERS[address] = process.pid
     try:
         _wait(address, process, folder / "server.log")
         yield address

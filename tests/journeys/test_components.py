@@ -18,6 +18,13 @@ HOLD = """(script) => {
     document.getElementById("part"), window.props, watch, (name, data) => window.told.push([name, data]));
 }"""
 
+PANELS = """(names) => names.forEach((name, at) => {
+  const panel = document.body.appendChild(document.createElement("div"));
+  panel.setAttribute("role", "tabpanel");
+  panel.id = "tab-" + name;
+  panel.textContent = name;
+  panel.hidden = at === 0;
+})"""
 COUNT = """() => {
   const old = window.fetch;
   window.told.length = window.asked = 0;
@@ -74,13 +81,23 @@ def test_the_pulse_asks_for_an_event_only_where_there_is_something_to_hear(page:
     )
     page.route("http://page.test/pulse", lambda route: route.fulfill(body="one"))
     placed(page, Pulse())
-    page.evaluate("window.longtailShown = 'map'")
+    tabs = ("start", "map")
+    page.evaluate(PANELS, tabs)
     page.wait_for_function("window.told.length > 0")
     assert page.evaluate("window.told[0]") == ["tick", {"tab": "map"}]
-    given(page, {"heard": "one"})
+    given(page, {"heard": "one", "tab": "map"})
     page.evaluate(COUNT)
     page.wait_for_function("window.asked > 2")
     assert page.evaluate("window.told.length") == 0, "it has heard that"
+    page.evaluate(
+        "for (const name of ['start', 'map']) document.getElementById('tab-' + name).toggleAttribute('hidden')"
+    )
+    page.wait_for_function("window.told.length > 0")
+    assert page.evaluate("window.told[0]") == ["tick", {"tab": "start"}], (
+        "another tab is shown, which may be stale"
+    )
+    given(page, {"heard": "one", "tab": "start"})
+    page.evaluate("() => { window.told.length = 0; }")
     page.unroute("http://page.test/pulse")
     page.route("http://page.test/pulse", lambda route: route.fulfill(status=401))
     page.wait_for_function("window.told.length > 0"), "what cannot be asked is left to the event"

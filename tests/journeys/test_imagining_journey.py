@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from conftest import Visit
+from conftest import Visit, slowly
 from playwright.sync_api import expect
 from test_main_loop import SLOW, choose, opened
 
@@ -76,11 +76,12 @@ def fill_number(page: Any, value: str) -> None:
 def imagine(visit: Visit) -> None:
     """Live previews by stage, then triplets with reasons and the trace."""
     page = visit.page
-    page.locator("#imagine-start").click()
-    expect(page.locator("#imagine-progress .stage.is-now")).to_be_visible(timeout=SLOW)
-    expect(page.locator("#imagine-progress .previews img")).to_have_count(4, timeout=SLOW)
-    expect(page.locator("#imagine-progress .stage.is-now")).to_have_text("final images", timeout=SLOW)
-    visit.shot("imagine-running")
+    with slowly(visit.address):
+        page.locator("#imagine-start").click()
+        expect(page.locator("#imagine-progress .stage.is-now")).to_be_visible()
+        expect(page.locator("#imagine-progress .previews img")).to_have_count(4)
+        expect(page.locator("#imagine-progress .stage.is-now")).to_have_text("final images")
+        visit.shot("imagine-running")
     rows = page.locator("#imagine-results .trip")
     expect(rows).to_have_count(4, timeout=SLOW)
     page.locator("#imagine-results .trace-box > summary").click()
@@ -135,11 +136,11 @@ def cancel_keeps_what_is_done(visit: Visit) -> None:
     visit.tab("Imagine")
     choose(page, "#imagine-preset", "Unguided")
     fill_number(page, "64")
-    page.locator("#imagine-start").click()
-    expect(page.locator("#imagine-progress")).to_contain_text(
-        re.compile(r"image (9|17|25|33|41) to"), timeout=SLOW
-    )
-    page.locator("#imagine-cancel").click()
+    with slowly(visit.address):
+        page.locator("#imagine-start").click()
+        expect(page.locator("#imagine-progress")).to_contain_text(re.compile(r"image (9|17|25|33|41) to"))
+        page.locator("#imagine-cancel").click()
+        expect(page.locator("#imagine-progress .job-running")).to_have_count(0)
     results = page.locator("#imagine-results")
     stopped = results.locator(".stopped")
     said = re.compile(r"Cancelled\. (8|16|24|32|40|48|56) of 64 images were finished and are kept\.")

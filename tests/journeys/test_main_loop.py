@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Visit, serve, visiting
+from conftest import Visit, serve, slowly, visiting
 from playwright.sync_api import expect
 
 SLOW = 600_000
@@ -33,14 +33,15 @@ def test_work_survives_a_reload_and_stops_when_told(visit: Visit) -> None:
     number = page.locator("#imagine-number input[type=number]")
     number.fill("32")
     number.press("Tab")
-    page.locator("#imagine-start").click()
-    expect(page.locator("#imagine-progress .job-running")).to_be_visible(timeout=SLOW)
-    page.reload()
-    expect(page.locator("#header .chip.is-busy", has_text="Imagining")).to_be_visible()
-    visit.tab("Imagine")
-    expect(page.locator("#imagine-progress .previews img").first).to_be_visible(timeout=SLOW)
-    page.locator("#imagine-cancel").click()
-    expect(page.locator("#imagine-progress .job-cancelled")).to_be_visible(timeout=SLOW)
+    with slowly(visit.address):
+        page.locator("#imagine-start").click()
+        expect(page.locator("#imagine-progress .job-running")).to_be_visible()
+        page.reload()
+        expect(page.locator("#header .chip.is-busy", has_text="Imagining")).to_be_visible()
+        visit.tab("Imagine")
+        expect(page.locator("#imagine-progress .previews img").first).to_be_visible()
+        page.locator("#imagine-cancel").click()
+        expect(page.locator("#imagine-progress .job-cancelled")).to_be_visible()
     expect(page.locator("#imagine-start")).to_be_enabled()
 
 
@@ -155,13 +156,14 @@ def imagine(visit: Visit) -> None:
     choose(page, "#imagine-class", "stop")
     expect(page.locator("#imagine-prompt textarea")).to_have_value("a photo of a stop sign")
     number = page.locator("#imagine-number input[type=number]")
-    number.fill("12")  # long enough to be looked at, also on a fast machine with a slow browser
+    number.fill("6")
     number.press("Tab")
-    page.locator("#imagine-start").click()
-    expect(page.locator("#imagine-progress .previews img").first).to_be_visible(timeout=SLOW)
-    visit.shot("imagine-running")
+    with slowly(visit.address):
+        page.locator("#imagine-start").click()
+        expect(page.locator("#imagine-progress .previews img").first).to_be_visible()
+        visit.shot("imagine-running")
     rows = page.locator("#imagine-results .trip")
-    expect(rows).to_have_count(12, timeout=SLOW)
+    expect(rows).to_have_count(6, timeout=SLOW)
     expect(rows.first.locator("figure")).to_have_count(4)
     rows.nth(0).get_by_role("button", name="✓ Accept").click()
     expect(rows.nth(0).get_by_role("button", name="✓ Accept")).to_have_attribute("aria-pressed", "true")
@@ -201,7 +203,7 @@ def curate_and_export(visit: Visit) -> None:
     page = visit.page
     visit.tab("Curate & Export")
     cards, tally = page.locator("#curate-grid .card"), page.locator("#curate-grid .curate-bar .count")
-    expect(cards).to_have_count(12)
+    expect(cards).to_have_count(6)
     cards.nth(2).click()
     page.keyboard.press("p")
     expect(cards.nth(2).locator(".mark-accepted")).to_be_visible()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import signal
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Visit, _wait, visiting
+from conftest import ROOT, Visit, _wait, children, signalled, visiting
 from playwright.sync_api import expect
 
 SLOW = 600_000
@@ -41,22 +40,18 @@ class Server:
 
     def hold(self) -> None:
         """Let its workers rest, so that people can look at what they do however slow the machine is."""
-        for pid in children(self.process.pid):
-            os.kill(pid, signal.SIGSTOP)
+        signalled(children(self.process.pid), signal.SIGSTOP)
 
     def go_on(self) -> None:
         """The end of ``hold``."""
-        for pid in children(self.process.pid):
-            os.kill(pid, signal.SIGCONT)
+        signalled(children(self.process.pid), signal.SIGCONT)
 
     def end(self, how: signal.Signals) -> None:
         """End it, and see that its workers end with it."""
         workers = children(self.process.pid)
         self.process.send_signal(how)
         self.process.wait(60)
-        for pid in workers:  # those that are held would not hear of it
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        signalled(workers, signal.SIGCONT)  # those that are held would not hear of it
         assert workers, "the work is done in processes of its own"
         until(lambda: not any(living(pid) for pid in workers))
 
@@ -151,16 +146,6 @@ def resume(visit: Visit, address: str) -> None:
     expect(page.locator(".jobs-panel")).to_be_hidden()
     expect(page.locator("#imagine-results .trip")).to_have_count(WANTED)
     visit.shot("queue-resumed")
-
-
-def children(pid: int) -> list[int]:
-    """Processes that this one has started."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if int(place.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(place.parent.name))
-    return found
 
 
 def living(pid: int) -> bool:
