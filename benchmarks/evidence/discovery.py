@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.evidence import arms
 from benchmarks.evidence.arms import Arm
-from benchmarks.evidence.finding import SMALLEST, findings, shown
+from benchmarks.evidence.finding import SMALLEST, findings, oftener, shown
 from benchmarks.evidence.signs import ASSETS, Signs
 from benchmarks.evidence.truth import Examiner, counted
 from benchmarks.evidence.units import Clock, Store, Unit
@@ -21,6 +21,7 @@ from ltg_core.guidance.engine import from_uint8
 from ltg_core.models.textimage import TextImage
 
 FIRST = 10
+UNGUIDED = "+ unguided"
 SEARCHED: tuple[Arm, ...] = tuple(
     arms.arm(name)
     for name in (
@@ -50,7 +51,7 @@ class Discovery:
         assert guidance is not None
         sizes = self.signs.sizes
         return {
-            "guidance": arms.small(guidance, self.signs).to_dict(), "images": sizes.images, "smallest": SMALLEST,
+            "guidance": arms.small(guidance, self.signs).to_dict(), "images": sizes.images, "smallest": SMALLEST, "paired": True,
             "train": sizes.train, "val": sizes.val, "head_passes": sizes.head_passes,
         }  # fmt: skip
 
@@ -80,6 +81,39 @@ class Discovery:
                 for f in found[:FIRST]
             ],
             "certain": sum(one.q <= 0.05 for one in found),
+            **self.paired(unit, each),
             **counted(named, [(f.sign, f.word) for f in found if f.q <= 0.05][:FIRST]),
             "seen_by_oracles": Examiner(ASSETS).seen(taken.images, taken.labels),
+        }
+
+    def paired(self, unit: Unit, each: int) -> dict[str, Any]:
+        """What the images show more often than the unguided ones of the same seeds; pairs of two believed images."""
+        plain = arms.arm(UNGUIDED)
+        if unit.arm == UNGUIDED:
+            return {}
+        pools = [arms.pool_of(self.signs, arm, unit.seed, self.clock) for arm in (self.arms[unit.arm], plain)]
+        rows = [pool.first(each * len(CLASSES)) for pool in pools]
+        both = pools[0].rows("believed")[rows[0]] & pools[1].rows("believed")[rows[1]]
+        labels = pools[0].rows("label")[rows[0]][both]
+        assert self.encoder is not None
+        guided, control = (
+            shown(self.encoder, self.signs.phrases, pool.rows("images")[own][both], labels)
+            for pool, own in zip(pools, rows, strict=True)
+        )
+        words = list(self.signs.phrases)
+        found = oftener(guided, control, labels, words)
+        cells = [(CLASSES[one.label], words[one.term]) for one in found]
+        certain = [cell for cell, one in zip(cells, found, strict=True) if one.q <= 0.05]
+        return {
+            "pairs": len(labels),
+            "oftener": [
+                {
+                    "cell": f"{sign} / {word}",
+                    "guided": one.guided,
+                    "control": one.control,
+                    "p": round(one.p, 6),
+                }
+                for (sign, word), one in list(zip(cells, found, strict=True))[:FIRST]
+            ],
+            "by_pairs": counted(cells[:FIRST], certain[:FIRST]),
         }

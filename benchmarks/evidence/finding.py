@@ -11,6 +11,7 @@ import torch
 from benchmarks.evidence import arms
 from ltg_core.demo.world import CLASSES
 from ltg_core.guidance.engine import from_uint8
+from ltg_core.introspection.paired import MoreOften, more_often
 from ltg_core.introspection.statistics import corrected, excess
 from ltg_core.introspection.terms import from_phrases, present
 from ltg_core.models.textimage import TextImage
@@ -77,3 +78,23 @@ def findings(table: np.ndarray, bad: np.ndarray, labels: np.ndarray, words: Sequ
     return sorted(
         (one for one in made if one.bad), key=lambda one: (one.p, -one.bad / one.n, one.sign, one.word)
     )
+
+
+def oftener(
+    guided: np.ndarray, control: np.ndarray, labels: np.ndarray, words: Sequence[str]
+) -> list[MoreOften]:
+    """Cells that guided images show more often than the unguided ones of the same seeds, by the product's paired test.
+
+    Args:
+        guided: (N, T) bool, terms that they show.
+        control: (N, T) bool, of the same seeds.
+        labels: (N,) classes that were asked for.
+        words: T names.
+
+    Returns:
+        Of single classes, those with more than the controls have, the smallest p first.
+    """
+    if not len(labels):
+        return []
+    tried, _ = more_often(guided, control, labels, SMALLEST)
+    return [one for one in tried if one.label >= 0 and one.guided > one.control]
