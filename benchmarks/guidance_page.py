@@ -23,6 +23,7 @@ def page(results: Path, summary: dict[str, Any]) -> str:
     folder = results / "guidance"
     shapes, samplers = read_json(folder / "shapes.json"), read_json(folder / "samplers.json")
     throughput = read_json(results / "throughput.json")
+    counts = [arm["images"] for arm in summary["arms"]]
     parts = [
         *_INTRODUCTION,
         *_bars(summary, shapes, throughput, best_of_n(results)),
@@ -30,7 +31,7 @@ def page(results: Path, summary: dict[str, Any]) -> str:
         *_frontier(summary),
         *_samplers(samplers),
         *_throughput(throughput),
-        *_OPEN,
+        *(line.format(few=min(counts), many=max(counts)) for line in _OPEN),
     ]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -66,8 +67,11 @@ _OPEN = (
     "are open. Compiling and bfloat16 were not timed either: this machine's figures for them would say nothing about a GPU's.",
     "- CIFAR-10: no generator of it comes with this, and none was fitted for this page. `python -m benchmarks.bench_guidance --ground cifar10 "
     "--generator FOLDER` runs the same table with one.",
-    "- The modes of others are reconstructions from their texts (the docstrings in `benchmarks/peers` say from what), at strengths that were "
-    "tried on one small seed. A better schedule of their strengths may exist.",
+    "- The modes of others are reconstructions from their texts (the docstrings in `benchmarks/peers` say from what). Strengths were tried on "
+    "seed 0; where they left the class, weaker ones were added after seed 1 had been seen, for ours as for others. A better schedule of "
+    "strengths may exist for each.",
+    "- The comparison is small, for it ran on a machine that was needed for other work: {few} to {many} images a setting. `make bench-guidance` goes on where "
+    "it ended, and the page says then what it has.",
 )
 
 
