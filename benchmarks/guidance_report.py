@@ -111,6 +111,20 @@ def matched(found: list[Arm]) -> dict[str, Any]:
     return table
 
 
+GOALS = (0.5, 1.0, 1.5, 2.0)
+"""Gains at which the modes' costs are laid side by side."""
+
+
+def cheapest(found: list[Arm], goal: float) -> dict[str, float | None]:
+    """The cost of every mode's cheapest setting that gains so much and stays on class; None where none does."""
+    costs: dict[str, float | None] = {arm["mode"]: None for arm in found if arm["mode"] != UNGUIDED}
+    for arm in found:
+        if arm["mode"] in costs and allowed(arm) and arm["gain"] >= goal:
+            best = costs[arm["mode"]]
+            costs[arm["mode"]] = arm["cost"] if best is None else min(best, arm["cost"])
+    return costs
+
+
 def words(setting: dict[str, Any]) -> str:
     """A setting in a few words."""
     known = {"search": {"none": "climb only"}, "climb": {"none": "search only"}}

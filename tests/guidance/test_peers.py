@@ -152,17 +152,18 @@ def test_costs_are_matched_at_the_naive_gain_among_settings_that_stay_on_class()
             "setting": {},
         }
 
-    table = guidance_report.matched(
-        [
-            arm("naive LTG", 1.0, 5.0),
-            arm("naive LTG", 3.0, 5.0, on=0.9),
-            arm("ours", 0.9, 1.1),
-            arm("ours", 1.2, 1.5),
-            arm("ours", 2.0, 1.2, on=0.5),
-            arm("DPS", 0.7, 4.0),
-            arm("TFG", 5.0, 1.0, on=0.1),
-        ]
-    )
+    found = [
+        arm("naive LTG", 1.0, 5.0),
+        arm("naive LTG", 3.0, 5.0, on=0.9),
+        arm("ours", 0.9, 1.1),
+        arm("ours", 1.2, 1.5),
+        arm("ours", 2.0, 1.2, on=0.5),
+        arm("DPS", 0.7, 4.0),
+        arm("TFG", 5.0, 1.0, on=0.1),
+    ]
+    table = guidance_report.matched(found)
+    assert guidance_report.cheapest(found, 0.5) == {"naive LTG": 5.0, "ours": 1.1, "DPS": 4.0, "TFG": None}
+    assert guidance_report.cheapest(found, 1.1) == {"naive LTG": None, "ours": 1.5, "DPS": None, "TFG": None}
     assert table["goal"] == 1.0 and table["ours"]["cost"] == 1.5 and table["naive LTG"]["cost"] == 5.0
     assert not table["DPS"]["reached"] and table["DPS"]["gain"] == 0.7 and table["TFG"]["cost"] is None
 
