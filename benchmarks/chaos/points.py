@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import logging
 import shutil
@@ -38,6 +39,11 @@ class Campaign:
         self.work = work
         torch.set_num_threads(1)  # a fork has one thread only, and waits for ever for the others of a pool
         work.mkdir(parents=True, exist_ok=True)
+        self._lock = open(work / "lock", "w")  # noqa: SIM115  # held as long as this campaign lives
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"another campaign works in '{work}'; give another --work") from None
         self.base = base or world.base(work)
         world._data(work / "set")
         with Workspace(self.base) as ws:  # models are loaded once; forks have them

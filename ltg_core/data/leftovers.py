@@ -55,7 +55,13 @@ def sweep(folder: Path) -> list[str]:
     found: list[str] = []
     with contextlib.suppress(OSError):  # a folder that cannot be read is told when something is written there
         for path in sorted(folder.glob(f"{PREFIX}*")):
-            if path.suffix == ".name" or not _lost(path):
+            if (
+                path.suffix == ".name"
+            ):  # goes with its folder; alone where the process died before or after that
+                if not path.with_suffix("").exists() and _lost(path):
+                    path.unlink(missing_ok=True)
+                continue
+            if not _lost(path):
                 continue
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 if path.suffix == ".old" and _label(path).is_file() and not _home(path).exists():

@@ -215,6 +215,18 @@ def test_a_replacement_that_is_killed_loses_neither_the_old_export_nor_the_new(
     assert list(manifest(place)) == [world["generated" if when == "after" else "train"]]
 
 
+def test_a_label_whose_folder_is_gone_goes_too(ws: Workspace):
+    code = "from ltg_core.data.leftovers import hidden_name; print(hidden_name('old'))"
+    dead = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    mine = leftovers.hidden_name("old")
+    for name in (dead, mine):
+        (ws.exports_folder / f"{name}.name").write_text("out")
+    leftovers.sweep(ws.exports_folder)
+    assert [path.name for path in ws.exports_folder.iterdir()] == [f"{mine}.name"]
+
+
 def test_the_leftovers_of_a_living_process_and_of_another_machine_are_left_alone(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ):
