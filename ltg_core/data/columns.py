@@ -223,13 +223,36 @@ class Columns:
     def _read_text(self, base: Base, text: str) -> Array:
         return self._queried(Filter(text=text), base)
 
+    @property
+    def in_use(self) -> bool:
+        """Whether the samples have been read, so that another question costs little."""
+        return "base" in self._kept
+
+    def page(self, chosen: Filter, key: str, falling: bool, limit: int, offset: int) -> list[str]:
+        """Ids of one page of the samples that pass, by "id" or "created" and then by the order in which they came."""
+        base = self.base()
+        keep = self.mask(chosen, base)
+        if key == "id":
+            order = self._by_id(base)
+            places = order[keep[order]]
+        else:
+            places = np.flatnonzero(keep)
+            places = places[np.argsort(base.created[places], kind="stable")]
+        if falling:
+            places = places[::-1]
+        return [one.decode() for one in base.ids[places[offset : offset + limit]].tolist()]
+
+    def _by_id(self, base: Base) -> Array:
+        order: Array = self._column("by id", (), base, lambda one: np.argsort(one.ids))
+        return order
+
     def ids(self, places: Array) -> list[str]:
         """Ids of samples by their places."""
         return [one.decode() for one in self.base().ids[places].tolist()]
 
     def places_of(self, ids: Array, base: Base) -> Array:
         """Place of each id (bytes), -1 where it is not known."""
-        order: Array = self._column("by id", (), base, lambda one: np.argsort(one.ids))
+        order = self._by_id(base)
         if not len(order):
             return np.full(len(ids), -1, dtype=np.int64)
         at = np.searchsorted(base.ids, ids, sorter=order).clip(max=len(order) - 1)

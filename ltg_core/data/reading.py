@@ -55,10 +55,19 @@ def count(database: Database, chosen: Filter) -> int:
     return int(row[0]) if row else 0
 
 
-def query(database: Database, chosen: Filter, sort: str | None, limit: int | None, offset: int) -> list[str]:
-    """Ids that pass, sorted; ``Workspace.query`` says how."""
+def check_page(limit: int | None, offset: int) -> None:
+    """Refuse what is no page.
+
+    Raises:
+        InputError: A negative number.
+    """
     if offset < 0 or (limit is not None and limit < 0):
         raise InputError(f"limit and offset cannot be negative; got {limit} and {offset}")
+
+
+def query(database: Database, chosen: Filter, sort: str | None, limit: int | None, offset: int) -> list[str]:
+    """Ids that pass, sorted; ``Workspace.query`` says how."""
+    check_page(limit, offset)
     size = _ALL if limit is None else limit
     key = (sort or "").removeprefix("-")
     turned = (sort or "").startswith("-")

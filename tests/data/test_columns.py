@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ltg_core.curation import verdicts
+from ltg_core.data import reading
 from ltg_core.data.records import Filter, NewSample, Range
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
@@ -130,6 +131,28 @@ def test_new_samples_are_appended_and_old_arrays_stay_as_they_were(
         5,
         -1,
     ]
+
+
+def test_pages_by_id_and_by_time_are_those_of_the_database(
+    filled: tuple[Workspace, list[str]], make: Any
+) -> None:
+    ws, ids = filled
+    verdicts.rate(ws, ids[3:9], 4)
+    with ws.database.write() as connection:  # a clock that was set back, and samples of one moment
+        connection.execute("UPDATE samples SET created = 1000 + (seq * 7) % 11")
+        connection.execute("UPDATE changes SET n = n + 1 WHERE what = 'samples'")
+    fill(ws, make, 500, 5)
+    ws.columns.base()
+    asked = 0
+    for chosen in (*FILTERS[1:], Filter(rating=3), Filter(rating=0), Filter(ids=tuple(ids[2:20]))):
+        for sort in ("id", "-id", "created", "-created"):
+            for offset in (0, 4, 1000):
+                said = reading.query(ws.database, chosen, sort, 7, offset)
+                assert ws.query(chosen, sort=sort, limit=7, offset=offset) == said, (chosen, sort, offset)
+                asked += len(said)
+    assert asked > 500
+    with pytest.raises(InputError, match="negative"):
+        ws.query(FILTERS[1], sort="id", limit=-1)
 
 
 def test_what_nobody_knows_is_refused_as_by_a_query(ws: Workspace) -> None:
