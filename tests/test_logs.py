@@ -30,7 +30,8 @@ logs.configure()
 worker = Worker("tests.test_logs:desk", name="compute")
 
 def work(told, cancel):
-    return worker.run("record", {"place": sys.argv[1]}, on_progress=told, cancel=cancel)
+    with logs.about(task="outer"):  # as in a worker whose task asks another one
+        return worker.run("record", {"place": sys.argv[1]}, on_progress=told, cancel=cancel)
 
 board = JobBoard()
 job = board.submit("score", work, title="a title that somebody typed")

@@ -104,15 +104,16 @@ class _Desk:
         threading.Thread(target=self._do, args=(request, token), name=request["task"], daemon=True).start()
 
     def _do(self, request: wire.Message, token: CancelToken) -> None:
-        job, told = request["job"], dict(request.get("about") or {})
+        # A task may ask a worker of its own; its lines are about the inner one.
+        job, told = request["job"], {**(request.get("about") or {}), "task": str(request["task"])}
         try:
-            with logs.about(**told, task=str(request["task"])):
+            with logs.about(**told):
                 result = self._open()(request["task"], request["arguments"], _Teller(job, self._say), token)
             self._say({"job": job, "done": result})
         except (Cancelled, LtgError) as error:
             self._say({"job": job, "failed": [type(error).__name__, str(error)]})
         except Exception as error:  # the parent raises it; this process must live on
-            with logs.about(**told, task=str(request["task"])):
+            with logs.about(**told):
                 log.exception("the task %s failed", request["task"])
             said = [type(error).__name__, str(error)]
             self._say({"job": job, "failed": ["LtgError", _NO_MEMORY] if _ran_out(error) else said})
