@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -20,6 +21,10 @@ Headers = list[tuple[bytes, bytes]]
 _PRETENDED = (b"x-forwarded-", b"x-gradio-", b"x-ltg-", b"x-original-")
 _PRETENDED_NAMES = (b"forwarded", b"x-real-ip", b"x-ip-token")
 
+# Gradio would take these names for pages of an app of several pages and for stored states, and fail on unknown ones.
+_GRADIO = ("/", "/config")
+_ITS_NAMES = (b"page", b"deep_link")
+
 
 def network(text: str) -> Network:
     """An address or a network of addresses.
@@ -28,6 +33,13 @@ def network(text: str) -> Network:
         ValueError: It is neither.
     """
     return ipaddress.ip_network(text, strict=False)
+
+
+def _without_its_names(query: bytes) -> bytes:
+    """The names in an address are this app's; those that Gradio would take for its own are not passed on to it."""
+    return b"&".join(
+        part for part in query.split(b"&") if unquote_to_bytes(part.partition(b"=")[0]) not in _ITS_NAMES
+    )
 
 
 class Front:
@@ -55,6 +67,8 @@ class Front:
         if self.root and path.startswith(self.root + "/"):
             path = path[len(self.root) :]
         seen = {**scope, **self._seen(scope), "path": self.root + path, "root_path": self.root}
+        if path in _GRADIO:
+            seen["query_string"] = _without_its_names(scope.get("query_string", b""))
         if self.root and path == "/":
             seen["headers"] = [pair for pair in seen["headers"] if pair[0].lower() != b"accept-encoding"]
             send = _relative(send)

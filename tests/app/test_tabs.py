@@ -121,6 +121,12 @@ def test_a_link_opens_what_it_names(page: Driver, ctx: Any) -> None:
     assert again["set"] == {"sample": one} and again["only"] == ["sample"] and again["replace"]
 
 
+@pytest.mark.parametrize("query", ("?size=60&page=2", "?page=499&tab=browse", "?%70age=x", "?deep_link=x"))
+def test_names_in_an_address_are_not_taken_for_those_of_the_library_below(page: Driver, query: str) -> None:
+    for path in ("/", "/config"):
+        assert page.http.get(path + query).status_code == 200
+
+
 @pytest.mark.parametrize(
     "query", ("?class=nobody", "?tab=x&show=x&page=-1&meta.=1", "?sample=none", "?%00=%ff&a")
 )
