@@ -140,6 +140,10 @@ def test_pages_turn_by_number_and_by_key_and_calibration_is_drawn(visit: Visit) 
     page.wait_for_url(re.compile("page=2"))
     expect(field).to_have_value("2")
     assert shown(page) == second
+    page.reload()
+    expect(field).to_have_value("2")
+    expect(cards).to_have_count(200)
+    assert shown(page) == second
 
     page.locator("#browse-count .mode", has_text="By class").click()
     plot = page.locator(".reliability-plot")
