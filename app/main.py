@@ -140,7 +140,8 @@ def _follow(
     queue.wire(ctx, session, widgets, top)
     for name, w in widgets.items():
         w.tab.select(None, js=f"() => window.longtailTab('{name}')")
-        _draw(ctx, session, name, w)
+        if hasattr(w, "refresh"):
+            _draw(ctx, session, name, w)
 
 
 def _draw(ctx: AppContext, session: Session, name: str, w: SimpleNamespace) -> None:
