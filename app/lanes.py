@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from app.reader import Reader
 from app.settings import Settings
 from ltg_core.jobs import CancelToken, Line, ProgressFn, Spec
 from ltg_core.workers import Worker
+from ltg_core.workers.engine import EngineSettings
 
 LANES: Mapping[str, str] = MappingProxyType(
     {"setup": "data", "map": "map", "export": "disk", "tell": "disk", "slices": "data"}
@@ -20,6 +22,7 @@ LANES: Mapping[str, str] = MappingProxyType(
 
 _COMPUTE, _DATA = "compute", "data"
 _GRACE = 1.0
+_HERE = EngineSettings()
 
 
 class Lanes:
@@ -27,12 +30,14 @@ class Lanes:
 
     Args:
         memory_gb: What a process may take; 0 for no limit.
+        engine: Who does the units of their tasks.
     """
 
-    def __init__(self, *, memory_gb: float = 0.0) -> None:
-        desk = "ltg_core.workflows.tasks:desk"
+    def __init__(self, *, memory_gb: float = 0.0, engine: EngineSettings = _HERE) -> None:
+        desk, options = "ltg_core.workflows.tasks:desk", {"engine": dataclasses.asdict(engine)}
         self.workers = {
-            name: Worker(desk, name=name, memory=int(memory_gb * 2**30)) for name in (_COMPUTE, _DATA)
+            name: Worker(desk, options, name=name, memory=int(memory_gb * 2**30))
+            for name in (_COMPUTE, _DATA)
         }
 
     def start(self, lane: str) -> None:
@@ -63,7 +68,7 @@ class Machine:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.lanes = Lanes(memory_gb=settings.limits.worker_gb)
+        self.lanes = Lanes(memory_gb=settings.limits.worker_gb, engine=settings.engine)
         self.reader = Reader(settings)
         self.line = Line()
         self.disk = Folder(settings.workspace)

@@ -15,7 +15,9 @@ from app import access, quotas
 from app.access import LOCAL_HOSTS
 from app.front import Network
 from app.quotas import Limits
-from ltg_core.errors import InputError
+from ltg_core.cli.flags import add_engine, engine_of
+from ltg_core.errors import InputError, MissingExtra
+from ltg_core.workers.engine import EngineSettings
 
 USUAL_PORT = 7860
 SPACE_PORT = 7860
@@ -57,6 +59,7 @@ class Settings:
         root: Path under which a proxy shows the page, or "".
         trusted: Proxies whose word about the visitor is taken.
         limits: How much visitors may take.
+        engine: Who does the units of long jobs; the page cannot choose it.
     """
 
     data: Path | None = None
@@ -79,6 +82,7 @@ class Settings:
     root: str = ""
     trusted: tuple[Network, ...] = ()
     limits: Limits = dataclasses.field(default_factory=Limits)
+    engine: EngineSettings = dataclasses.field(default_factory=EngineSettings)
 
     @property
     def wants_demo(self) -> bool:
@@ -140,6 +144,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--no-browser", action="store_true", help="do not open a browser")
     add("--max-upload-mb", type=int, metavar="MB", help=f"largest upload (default: {_UPLOAD_MB})")
+    add_engine(made)
     access.add_arguments(made)
     quotas.add_arguments(made)
     return made
@@ -164,14 +169,16 @@ def parse(arguments: Sequence[str]) -> Settings:
         for value, default in zip((given.host, given.port, given.max_upload_mb), usual, strict=True)
     )
     try:
-        visitors = {
+        chosen = {
             "access": access.access_of(given, host, space=space),
             "hosts": access.hosts_of(given.allow_host),
             "root": access.root_of(given),
             "trusted": access.proxies_of(given),
             "limits": quotas.limits_of(given),
+            "engine": engine_of(given),
         }
-    except InputError as error:
+        chosen["engine"].open()  # says what is missing before anybody waits for a page
+    except (InputError, MissingExtra) as error:
         made.error(str(error))
     demo = os.environ.get("LTG_DEMO_DIR")
     return Settings(
@@ -190,7 +197,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         space=space,
         users=given.users,
         shared=given.shared,
-        **visitors,
+        **chosen,
     )
 
 

@@ -12,8 +12,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,9 @@ from ltg_core.jobs import CancelToken
 from ltg_core.models.classifier import Classifier
 from ltg_core.models.preprocess import Preprocess
 from ltg_core.signals.head import HeadSettings, fit_head
-from ltg_core.workflows.computing import READERS, batch_size_of, fitting, for_fitted, read_batches
+from ltg_core.types import Outputs
+from ltg_core.workers.engine import There
+from ltg_core.workflows.computing import Asked, batch_size_of, fitting, for_fitted, in_batches
 
 ASSETS = ROOT / "assets" / "demo"
 
@@ -108,10 +109,17 @@ def _scoring_of(folder: Path, name: str, side: int, number: int, repeats: int) -
         shutil.copytree(folder / "before", now)
 
     def bare() -> None:
-        asked, reader = for_fitted(classifier), fitting(classifier.preprocess)
-        with Workspace(now) as ws, ThreadPoolExecutor(READERS) as pool, torch.no_grad():
-            for _, images, _ in read_batches(ws, ids, batch, reader, pool, CancelToken()):
-                asked.net(asked.preprocess(images))
+        fitted = for_fitted(classifier)
+
+        def ask(images: torch.Tensor) -> Outputs:
+            logits = fitted.net(fitted.preprocess(images))
+            return Outputs(logits, logits)
+
+        asked = Asked(fitting(classifier.preprocess), ask)
+        nowhere = There[Sequence[str]]("", dict, list)  # this process does it
+        with Workspace(now) as ws, torch.no_grad():
+            for _ in in_batches(ws, ids, batch, asked, nowhere, CancelToken()):
+                pass
 
     def ours() -> None:
         with Workspace(now) as ws:

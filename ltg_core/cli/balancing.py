@@ -22,7 +22,7 @@ def configure_balance(parser: argparse.ArgumentParser) -> None:
     from ltg_core.guidance.settings import PRESETS, Guidance
     from ltg_core.workflows.balancing import BalanceSettings
 
-    common(parser, device=True)
+    common(parser, device=True, engine=True)
     parser.add_argument("--dry-run", action="store_true", help="say what would be made, no more")
     parser.add_argument(
         "--accept", action="store_true", help="accept the believed images that nobody has decided on"

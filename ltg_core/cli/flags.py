@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ltg_core.errors import LtgError
 from ltg_core.params import Params, Spec, specs
+from ltg_core.workers.engine import ENGINES, EngineSettings
 
 if TYPE_CHECKING:
     from ltg_core.data.workspace import Workspace
@@ -44,7 +45,9 @@ class LazyParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
-def common(parser: argparse.ArgumentParser, *, workspace: bool = True, device: bool = False) -> None:
+def common(
+    parser: argparse.ArgumentParser, *, workspace: bool = True, device: bool = False, engine: bool = False
+) -> None:
     """Flags that look the same everywhere."""
     if workspace:
         parser.add_argument(
@@ -60,8 +63,45 @@ def common(parser: argparse.ArgumentParser, *, workspace: bool = True, device: b
             default="auto",
             help="cpu, cuda, cuda:1 …; auto takes the accelerator where there is one",
         )
+    if engine:
+        add_engine(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Who does the units of long work."""
+    group = parser.add_argument_group("engine")
+    group.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="local: this process; ray: processes of Ray, one model a GPU, with the same results "
+        "(pip install -r requirements-ray.txt)",
+    )
+    group.add_argument(
+        "--ray-workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of Ray; without it one a GPU, or as many as there are cores for the threads of each (OMP_NUM_THREADS)",
+    )
+    group.add_argument(
+        "--ray-address",
+        default="",
+        metavar="HOST:PORT",
+        help="join a running Ray cluster; without it Ray runs on this machine and can be reached from it alone",
+    )
+
+
+def engine_of(args: argparse.Namespace) -> EngineSettings:
+    """The choice of ``add_engine``.
+
+    Raises:
+        InputError: Settings that do not fit each other.
+    """
+    device = getattr(args, "device", "auto")
+    return EngineSettings(args.engine, args.ray_workers, args.ray_address, device)
 
 
 def add_params(
@@ -122,8 +162,14 @@ def opened(args: argparse.Namespace, *, create: bool = False) -> Iterator[Worksp
             f"there is no workspace in '{args.workspace}': make one with 'demo load' or 'import', or say where it is "
             "with --workspace DIR"
         )
+    engine = engine_of(args).open() if hasattr(args, "engine") else None
     with Workspace(args.workspace) as ws:
-        yield ws
+        if engine is not None:
+            ws.engine = engine
+        try:
+            yield ws
+        finally:
+            ws.engine.close()
 
 
 def _add(group: Any, spec: Spec, prefix: str, default: Any) -> None:

@@ -27,7 +27,7 @@ def configure_generate(parser: argparse.ArgumentParser) -> None:
     """``generate``."""
     from ltg_core.guidance.settings import PRESETS, Guidance
 
-    common(parser, device=True)
+    common(parser, device=True, engine=True)
     parser.add_argument(
         "--class", dest="classes", action="append", metavar="NAME", help="may be repeated; all if absent"
     )
@@ -223,7 +223,7 @@ def configure_map(parser: argparse.ArgumentParser) -> None:
     """``map``."""
     from ltg_core.embedding.layout import MapSettings
 
-    common(parser, device=True)
+    common(parser, device=True, engine=True)
     parser.add_argument("--out", metavar="FILE", type=Path, help="write the points to a .csv or .json file")
     parser.add_argument("--all", action="store_true", help="also place the samples that were not laid out")
     add_params(parser, MapSettings, title="layout")
@@ -270,7 +270,7 @@ def configure_export(parser: argparse.ArgumentParser) -> None:
     """``export``."""
     from ltg_core.export import EXPORTERS
 
-    common(parser)
+    common(parser, engine=True)
     parser.add_argument(
         "ids", nargs="*", help="samples; without any and without a filter all that were accepted"
     )

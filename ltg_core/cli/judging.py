@@ -21,7 +21,7 @@ Answer = tuple[Any, str]
 
 def configure_score(parser: argparse.ArgumentParser) -> None:
     """``score``."""
-    common(parser, device=True)
+    common(parser, device=True, engine=True)
     parser.add_argument("--split", help="only this split")
     parser.add_argument("--batch-size", type=int, help="images at once")
     parser.set_defaults(command=_score)

@@ -23,7 +23,7 @@ def configure_name(parser: argparse.ArgumentParser) -> None:
     from ltg_core.workflows.causes import CauseSettings
     from ltg_core.workflows.terming import TermSettings
 
-    common(parser, device=True)
+    common(parser, device=True, engine=True)
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--by", default="errors", help="errors, or a signal of which samples at P 90 and above count"
@@ -170,7 +170,7 @@ def _habits(args: argparse.Namespace, ws: Workspace, words: Any, told: dict[str,
 
 def configure_pool(parser: argparse.ArgumentParser) -> None:
     """``pool``."""
-    common(parser, device=True)
+    common(parser, device=True, engine=True)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--text", help="what to look for; the text-image encoder compares")
     what.add_argument(

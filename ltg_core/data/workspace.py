@@ -29,6 +29,7 @@ from ltg_core.data.columns import Columns
 from ltg_core.data.database import Database, explained
 from ltg_core.data.images import PixelData, read_image, to_tensor
 from ltg_core.data.records import Filter, NewSample, Prediction, Run, Sample, Score, StoredImage
+from ltg_core.workers.engine import LOCAL, Engine
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Workspace:
         self.on_run: Callable[[Run], None] | None = (
             None  # told of every run that this object begins or takes up
         )
+        self.engine: Engine = LOCAL  # does the units of long work; only the operator chooses another
         self.interrupted: tuple[str, ...] = self.find_interrupted()
 
     def close(self) -> None:

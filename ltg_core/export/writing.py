@@ -8,12 +8,14 @@ import shutil
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from ltg_core.data import leftovers
 from ltg_core.data.database import explained
-from ltg_core.data.images import encode_png
+from ltg_core.data.images import encode_png, read_image
+from ltg_core.data.records import Sample
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
 from ltg_core.export import guard
@@ -24,6 +26,7 @@ from ltg_core.export.planning import Source
 from ltg_core.export.provenance import RUNS_FILE, Runs, records
 from ltg_core.export.text import json_line
 from ltg_core.jobs import CancelToken, Progress, ProgressFn
+from ltg_core.workers.engine import There
 
 MANIFEST = "manifest.jsonl"
 LEFT_OUT = "left_out.jsonl"
@@ -179,18 +182,62 @@ def _items(
     labels: Sequence[str],
 ) -> Iterator[Item]:
     """What is written; what was deleted since it was looked at goes to ``left_out``."""
-    for start in range(0, len(kept), _BATCH):
-        homes = dict(kept[start : start + _BATCH])
-        found = ws.there(list(homes))
-        there = {sample.id for sample in found}
-        left_out += [(id, guard.GONE) for id in homes if id not in there]
-        samples = [source.then(sample, labels) for sample in found]
-        for sample, record in zip(samples, records(ws, samples, runs), strict=True):
+
+    def parts() -> Iterator[_Part]:
+        for start in range(0, len(kept), _BATCH):
+            homes = dict(kept[start : start + _BATCH])
+            samples = [source.then(sample, labels) for sample in ws.there(list(homes))]
+            made = records(ws, samples, runs)
+            for sample, record in zip(samples, made, strict=True):
+                record["split"] = homes[sample.id]
+            yield _Part(list(homes), samples, made, [_where(ws, sample) for sample in samples])
+
+    there = There[_Part]("ltg_core.export.writing:pictures_there", dict, _Part.asked)
+    for part, pictures in ws.engine.map(parts(), lambda part: _pictures(part.asked()), there, cancel):
+        found = {sample.id for sample in part.samples}
+        left_out += [(id, guard.GONE) for id in part.ids if id not in found]
+        for sample, record, png in zip(part.samples, part.records, pictures, strict=True):
             cancel.check()
-            record["split"] = homes[sample.id]
-            try:
-                picture = ws.image(sample.id)
-            except InputError:
+            if png is None:
                 left_out.append((sample.id, guard.NO_PICTURE))
-                continue
-            yield Item(sample, encode_png(picture, png_text(sample, record)), record, homes[sample.id])
+            else:
+                yield Item(sample, png, record, record["split"])
+
+
+_Asked = list[tuple["Path | None", dict[str, str]]]
+
+
+class _Part(NamedTuple):
+    """Some samples on their way out."""
+
+    ids: list[str]
+    samples: list[Sample]
+    records: list[dict[str, Any]]
+    files: list[Path | None]
+
+    def asked(self) -> _Asked:
+        """Where each picture is, and what it shall say of itself."""
+        texts = [png_text(s, r) for s, r in zip(self.samples, self.records, strict=True)]
+        return list(zip(self.files, texts, strict=True))
+
+
+def _where(ws: Workspace, sample: Sample) -> Path | None:
+    try:
+        return ws.image_path(sample.id)
+    except InputError:  # deleted just now
+        return None
+
+
+def pictures_there(options: Mapping[str, Any]) -> Callable[[_Asked], list[bytes | None]]:
+    """Writes pictures in another process."""
+    return lambda asked: list(_pictures(asked))
+
+
+def _pictures(asked: _Asked) -> Iterator[bytes | None]:
+    """PNG bytes one by one, None where a picture cannot be read."""
+    for path, text in asked:
+        try:
+            picture = None if path is None else read_image(path)
+        except InputError:
+            picture = None
+        yield None if picture is None else encode_png(picture, text)

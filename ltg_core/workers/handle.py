@@ -154,7 +154,7 @@ class Worker:
                 preview = step.preview
                 on_progress(step)
             elif "failed" in message:
-                raise _error(*message["failed"])
+                raise error_of(*message["failed"])
             else:
                 return message["done"]
 
@@ -254,7 +254,7 @@ class _Child:
                 waiting.put(None)
 
 
-def _error(name: str, text: str) -> LtgError:
+def error_of(name: str, text: str) -> LtgError:
     """The child's error here; what is no error of this package becomes a plain one with its name."""
     kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, LtgError):

@@ -93,7 +93,6 @@ from ltg_core.workflows.setup import (
     active_classifier,
     active_generator,
     fitting_samplers,
-    generator_at,
     generator_options,
     plain_prompt,
     prompt_for,

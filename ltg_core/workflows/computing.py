@@ -1,4 +1,6 @@
-"""Outputs of the classifier on stored images: read by threads, computed in batches, kept chunk by chunk."""
+"""Outputs of the classifier on stored images: read by threads, computed in batches, here or by other processes, kept
+chunk by chunk.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +8,27 @@ import copy
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 
 from ltg_core.data import reading
-from ltg_core.data.images import read_image, to_tensor
+from ltg_core.data.images import read_image, to_pil, to_tensor
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
 from ltg_core.models.preprocess import Preprocess
 from ltg_core.types import Outputs
+from ltg_core.workers.engine import LOCAL, There
+from ltg_core.workflows.loaded import classifier_at
+from ltg_core.workflows.setup import where_classifier
 from ltg_core.workflows.store import FeatureStore
 
 CHUNK = 2048
@@ -47,64 +55,124 @@ def compute_outputs(
     store = FeatureStore(ws, classifier)
     todo = store.missing(list(dict.fromkeys(ids)))
     batch = batch_size or batch_size_of(classifier.preprocess)
-    reader = fitting(classifier.preprocess)
-    asked = for_fitted(classifier)
     skipped: Skipped = []
     buffer: list[tuple[list[str], Outputs]] = []
     started, done, total = time.monotonic(), 0, len(todo)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
-        try:
-            for part, images, broken in read_batches(ws, todo, batch, reader, pool, token):
-                skipped += broken
-                if part:
-                    buffer.append((part, asked.outputs(images, batch)))
-                done += len(part) + len(broken)
-                if sum(len(p) for p, _ in buffer) >= CHUNK:
-                    _store(ws, store, buffer)
-                left = (time.monotonic() - started) / done * (total - done)
-                on_progress(Progress(done, total, f"scoring images, {_duration(left)} left"))
-        finally:  # also when stopped: what was computed is kept
-            _store(ws, store, buffer)
+    there = There[Sequence[str]](
+        "ltg_core.workflows.computing:classifier_there",
+        lambda: {"classifier": where_classifier(ws, classifier), "batch": batch},
+        lambda part: files_of(ws, part),
+    )
+    if total and ws.engine.words:
+        on_progress(Progress(0, total, f"starting {ws.engine.words}"))
+    try:
+        for part, out, broken in in_batches(ws, todo, batch, Asked.of(classifier, batch), there, token):
+            skipped += broken
+            if part:
+                buffer.append((part, out))
+            done += len(part) + len(broken)
+            if sum(len(p) for p, _ in buffer) >= CHUNK:
+                _store(ws, store, buffer)
+            left = (time.monotonic() - started) / done * (total - done)
+            by = f" by {ws.engine.words}" if ws.engine.words else ""
+            on_progress(Progress(done, total, f"scoring images{by}, {_duration(left)} left"))
+    finally:  # also when stopped: what was computed is kept
+        _store(ws, store, buffer)
     return total - len(skipped), skipped
 
 
-def read_batches(
+class Asked(NamedTuple):
+    """A model that is asked about pictures of the size that it takes.
+
+    Attributes:
+        reader: Brings pictures in [0, 1] to that size.
+        ask: Of (B, 3, h, w) such pictures.
+    """
+
+    reader: Preprocess
+    ask: Callable[[torch.Tensor], Outputs]
+
+    @classmethod
+    def of(cls, classifier: Classifier, batch: int) -> Asked:
+        """A classifier, with so many pictures at once."""
+        asked = for_fitted(classifier)
+        return cls(fitting(classifier.preprocess), lambda images: asked.outputs(images, batch))
+
+
+Files = Sequence[tuple[str, Path]]
+"""Ids of samples, and where their pictures are."""
+Answers = tuple[list[str], Outputs, Skipped]
+"""Ids of pictures that could be read, what the model says of them, and what could not be read and why."""
+
+
+def in_batches(
     ws: Workspace,
     ids: Sequence[str],
     size: int,
-    reader: Preprocess,
-    pool: ThreadPoolExecutor,
+    asked: Asked,
+    there: There[Sequence[str]],
     cancel: CancelToken,
-) -> Iterator[tuple[list[str], torch.Tensor, Skipped]]:
-    """Ids, images (B, 3, h, w) at the classifier's input size, and what could not be read; some batches
-    ahead.
+) -> Iterator[Answers]:
+    """Ask about samples, batch by batch, in order; in this process pictures are read some batches ahead.
+
+    Args:
+        ws: The workspace, whose engine does the work.
+        ids: The samples.
+        size: Pictures of one batch.
+        asked: The model in this process.
+        there: The same model in another process: the function that ``answering`` gives.
+        cancel: Checked at every batch.
     """
-    waiting: deque[tuple[list[str], list[Future[torch.Tensor]]]] = deque()
-    starts = iter(range(0, len(ids), size))
+    parts = [ids[start : start + size] for start in range(0, len(ids), size)]
+    with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
+        coming = (_reading(files_of(ws, part), asked.reader, pool) for part in parts)
+        waiting = deque(islice(coming, _AHEAD if ws.engine is LOCAL else 0))
 
-    def submit() -> None:
-        start = next(starts, None)
-        if start is not None:
-            part = list(ids[start : start + size])
-            files = reading.image_files(ws.database, part)
-            waiting.append((part, [pool.submit(_read, ws.blobs.image_path(*f), reader) for f in files]))
+        def here(part: Sequence[str]) -> Answers:
+            waiting.extend(islice(coming, 1))
+            return _answer(waiting.popleft(), asked)
 
-    for _ in range(_AHEAD):
-        submit()
-    while waiting:
-        cancel.check()
-        part, futures = waiting.popleft()
-        good: list[str] = []
-        images: list[torch.Tensor] = []
-        broken: Skipped = []
-        for sample, future in zip(part, futures, strict=True):
-            try:
-                images.append(future.result())
-                good.append(sample)
-            except InputError as error:
-                broken.append((sample, str(error)))
-        submit()
-        yield good, torch.stack(images) if images else torch.empty(0), broken
+        for _, answer in ws.engine.map(parts, here, there, cancel):
+            yield answer
+
+
+def answering(asked: Asked) -> Callable[[Files], Answers]:
+    """The other process's side of ``in_batches``."""
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+    return lambda files: _answer(_reading(files, asked.reader, pool), asked)
+
+
+def classifier_there(options: Mapping[str, Any]) -> Callable[[Files], Answers]:
+    """A classifier in another process."""
+    classifier = classifier_at(**options["classifier"], device=options["device"])
+    return answering(Asked.of(classifier, options["batch"]))
+
+
+def files_of(ws: Workspace, ids: Sequence[str]) -> Files:
+    """Where the pictures of samples are: what travels to another process."""
+    files = reading.image_files(ws.database, list(ids))
+    return [(sample, ws.blobs.image_path(*file)) for sample, file in zip(ids, files, strict=True)]
+
+
+_Reading = list[tuple[str, "Future[torch.Tensor]"]]
+
+
+def _reading(files: Files, reader: Preprocess, pool: ThreadPoolExecutor) -> _Reading:
+    return [(sample, pool.submit(_read, path, reader)) for sample, path in files]
+
+
+def _answer(read: _Reading, asked: Asked) -> Answers:
+    good: list[str] = []
+    images: list[torch.Tensor] = []
+    broken: Skipped = []
+    for sample, future in read:
+        try:
+            images.append(future.result())
+            good.append(sample)
+        except InputError as error:
+            broken.append((sample, str(error)))
+    nothing = Outputs(torch.empty(0), torch.empty(0))
+    return good, asked.ask(torch.stack(images)) if images else nothing, broken
 
 
 def _read(path: Path, reader: Preprocess) -> torch.Tensor:
@@ -146,13 +214,23 @@ def _store(ws: Workspace, store: FeatureStore, buffer: list[tuple[list[str], Out
     store.add(ids, out)
 
 
-def features_now(classifier: Classifier, images: Sequence[Image.Image]) -> torch.Tensor:
-    """Features (N, D) of pictures that are no samples, on the CPU; nothing is kept."""
-    reader, asked = fitting(classifier.preprocess), for_fitted(classifier)
-    fitted = [reader(to_tensor(image)[None])[0] for image in images]
-    if not fitted:
-        return asked.outputs(torch.empty(0)).features.float().cpu()
-    return asked.outputs(torch.stack(fitted), batch_size_of(classifier.preprocess)).features.float().cpu()
+def keep_outputs(ws: Workspace, classifier: Classifier, ids: Sequence[str], out: Outputs) -> None:
+    """Store what ``outputs_now`` said about these samples, as one chunk; what is there stays."""
+    store = FeatureStore(ws, classifier)
+    rows = {sample: row for row, sample in enumerate(ids)}
+    todo = store.missing(list(rows))
+    index = torch.tensor([rows[sample] for sample in todo], dtype=torch.long)
+    some = Outputs(out.logits[index], out.features[index], None if out.early is None else out.early[index])
+    _store(ws, store, [(todo, some)] if todo else [])
+
+
+def outputs_now(classifier: Classifier, images: Sequence[Image.Image | np.ndarray]) -> Outputs:
+    """What the classifier says of pictures that are no samples yet, on the CPU: the same as once they are; nothing is
+    kept.
+    """
+    asked = Asked.of(classifier, batch_size_of(classifier.preprocess))
+    fitted = [asked.reader(to_tensor(to_pil(image))[None])[0] for image in images]
+    return asked.ask(torch.stack(fitted) if fitted else torch.empty(0))
 
 
 def batch_size_of(preprocess: Preprocess) -> int:

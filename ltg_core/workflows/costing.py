@@ -19,8 +19,8 @@ from ltg_core.guidance.timing import measure, shares_of
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.workflows.generating import need_reference
 from ltg_core.workflows.imagining import Order
+from ltg_core.workflows.making import judge_of
 from ltg_core.workflows.setup import active_classifier, active_generator, generator_options
-from ltg_core.workflows.units import judge_of
 
 _STATE = "cost"
 _RUNS = 5

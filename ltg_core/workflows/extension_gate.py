@@ -20,7 +20,7 @@ from ltg_core.export.guard import protected
 from ltg_core.extension.space import Array, Band, units
 from ltg_core.jobs import CancelToken, Progress, ProgressFn
 from ltg_core.models.classifier import Classifier
-from ltg_core.workflows.computing import features_now
+from ltg_core.workflows.computing import outputs_now
 from ltg_core.workflows.recording import Recording
 from ltg_core.workflows.weak_classes import places
 
@@ -119,7 +119,7 @@ class Gate:
     def _some(self, batch: list[Candidate]) -> None:
         if not batch:
             return
-        x = units(features_now(self.classifier, [c.image for c in batch]).numpy())
+        x = units(outputs_now(self.classifier, [c.image for c in batch]).features.float().numpy())
         cosines = np.array([row @ self.places[c.one.parent].mean for row, c in zip(x, batch, strict=True)])
         copies = self.held.copies(np.stack([look_of(c.image) for c in batch]))
         far, _, near = self.band.where(cosines)

@@ -18,9 +18,10 @@ from ltg_core.guidance.validity import ValiditySettings
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
 from ltg_core.signals.reference import Reference
+from ltg_core.workflows.loaded import generator_at
 from ltg_core.workflows.planning import Plan, plan_likeness
 from ltg_core.workflows.recording import recorded
-from ltg_core.workflows.setup import generator_at, reference, reference_path, stored_classifier
+from ltg_core.workflows.setup import reference, reference_path, stored_classifier
 from ltg_core.workflows.units import OWN_META, UNIT, Units
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from ltg_core.models.loaders import (
 from ltg_core.models.preprocess import Preprocess
 from ltg_core.signals.reference import Reference
 from ltg_core.workflows.importing import label_mapping, unnamed
-from ltg_core.workflows.loaded import Loaded
+from ltg_core.workflows.loaded import classifier_at, generator_at, load_at, reference_at
 from ltg_core.workflows.relabelling import apply_map
 
 log = logging.getLogger(__name__)
@@ -168,28 +167,34 @@ def stored_classifier(
         InputError: Its file is not there.
         ModelError: Its file is damaged.
     """
-    path = ws.path / "models" / model_hash / "classifier.safetensors"
+    return classifier_at(
+        _classifier_path(ws, model_hash), model_hash, labels, ws.get_state("factories", []), device=device
+    )
+
+
+def _classifier_path(ws: Workspace, model_hash: str) -> Path:
+    return ws.path / "models" / model_hash / "classifier.safetensors"
+
+
+def where_classifier(ws: Workspace, classifier: Classifier) -> dict[str, Any]:
+    """What ``classifier_at`` needs to load this classifier in another process, as plain values.
+
+    Raises:
+        InputError: It was never made the workspace's, so that there is no file to read.
+    """
+    path = _classifier_path(ws, classifier.hash)
     if not path.is_file():
         raise InputError(
-            f"the workspace names the classifier {model_hash}, but its file models/{model_hash}/{path.name} has "
-            "vanished; choose the classifier again"
+            f"{classifier.name} is not kept in this workspace, and other processes read it from there; choose it with "
+            "'use --classifier FILE' first"
         )
-    named, factories = tuple(labels or ()), tuple(ws.get_state("factories", []))
-
-    def load() -> Classifier:
-        made = load_classifier(path, device=device, factories=factories)
-        if made.hash != model_hash:
-            raise ModelError(
-                f"the file models/{model_hash}/{path.name} holds another classifier ({made.hash}); choose it again"
-            )
-        if named and len(named) == made.num_classes:
-            made.labels = named
-        return made
-
-    # Two workspaces may know the same weights by other names: only where the card is the same, one copy serves both.
-    card = path.with_suffix(".json")
-    said = card.read_text(encoding="utf-8") if card.is_file() else ""
-    return _CLASSIFIERS.get((model_hash, said, named, device, factories), _stamp(path), load)
+    factories = list(ws.get_state("factories", []))
+    return {
+        "path": str(path),
+        "model_hash": classifier.hash,
+        "labels": list(classifier.labels),
+        "factories": factories,
+    }
 
 
 def use_generator(
@@ -214,7 +219,7 @@ def use_generator(
     """
     path = cached(str(folder)) if is_name(str(folder)) else Path(folder).expanduser().resolve()
     options = (options or GeneratorOptions()).resolved()
-    generator = _load_at(path, device, options)
+    generator = load_at(path, device, options)
     record: dict[str, Any] = {"path": str(path), "hash": generator.hash, "name": generator.name}
     record["language"] = generator.language
     record["samplers"] = list(generator.samplers)
@@ -255,25 +260,6 @@ def fitting_samplers(ws: Workspace) -> tuple[str, ...]:
     return tuple((ws.get_state("generator") or {}).get("samplers") or CHOICES)
 
 
-def generator_at(
-    folder: str | Path, *, options: dict[str, Any] | None = None, device: str = "cpu"
-) -> Generator:
-    """The generator in a folder that a workspace remembers; loaded once a process.
-
-    Args:
-        folder: The directory.
-        options: Plain values of `GeneratorOptions`.
-        device: Where it will run.
-
-    Raises:
-        InputError: The folder is gone.
-    """
-    path = Path(folder)
-    if not (path / "model_index.json").is_file():
-        raise InputError(f"the generator's folder '{path}' has vanished; choose the generator again")
-    return _load_at(path, device, GeneratorOptions.from_dict(options))
-
-
 def prompt_for(generator: Generator, label: str) -> str:
     """How this generator is asked for a class: in the words of its captions, from its card ("a photo of a <label>"
     where it says nothing), by the class's name alone, or not at all where it is unconditional.
@@ -305,17 +291,7 @@ def reference(ws: Workspace, classifier: Classifier) -> Reference | None:
     Raises:
         ModelError: Its file is damaged.
     """
-    path = reference_path(ws, classifier.hash)
-    try:
-        stamp = _stamp(path)
-    except FileNotFoundError:
-        return None
-    found = _REFERENCES.get((classifier.hash, stamp), stamp, lambda: Reference.load(path))
-    if found.model_hash and found.model_hash != classifier.hash:
-        raise ModelError(
-            f"{path.name} belongs to another classifier ({found.model_hash}); fit the head again"
-        )
-    return found if classifier.device.type == "cpu" else found.to(classifier.device)
+    return reference_at(reference_path(ws, classifier.hash), classifier)
 
 
 def _card_so_far(file: Path) -> dict[str, Any]:
@@ -328,27 +304,3 @@ def _card_so_far(file: Path) -> dict[str, Any]:
 
 def _source_name(source: str | Path | Classifier | None) -> str:
     return source.name if isinstance(source, Classifier) else "" if source is None else Path(source).name
-
-
-def _load_at(path: Path, device: str, options: GeneratorOptions) -> Generator:
-    index = path / "model_index.json"
-    stamp = index.stat().st_mtime_ns if index.is_file() else 0
-    return _load_generator(str(path), stamp, device, options)
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Changes with the file; that of a link or a true copy is the same."""
-    state = path.stat()
-    return state.st_mtime_ns, state.st_size
-
-
-# One copy of each model a process, whoever asks; a replaced file is read again.
-_CLASSIFIERS: Loaded[Classifier] = Loaded(4)
-_REFERENCES: Loaded[Reference] = Loaded(4)
-
-
-@functools.lru_cache(maxsize=2)
-def _load_generator(path: str, stamp: int, device: str, options: GeneratorOptions) -> Generator:
-    from ltg_core.generators.loading import load_generator
-
-    return load_generator(path, device=device, options=options)

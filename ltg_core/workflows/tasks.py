@@ -19,6 +19,7 @@ from ltg_core.embedding.layout import MapSettings
 from ltg_core.errors import InputError, LtgError
 from ltg_core.jobs import CancelToken, Progress, ProgressFn
 from ltg_core.signals.head import HeadSettings
+from ltg_core.workers.engine import LOCAL, Engine, EngineSettings
 from ltg_core.workflows.bringing import (
     bring_classifier,
     bring_data,
@@ -36,6 +37,7 @@ from ltg_core.workflows.generating import resume_generate
 from ltg_core.workflows.heads import fit_head
 from ltg_core.workflows.imagining import imagine
 from ltg_core.workflows.importing import import_data
+from ltg_core.workflows.making import judge_of
 from ltg_core.workflows.mapping import map_samples, place_on_map
 from ltg_core.workflows.naming_tasks import NAMING_TASKS, meant
 from ltg_core.workflows.retrain_tasks import RETRAIN_TASKS
@@ -48,7 +50,6 @@ from ltg_core.workflows.setup import (
     use_generator,
 )
 from ltg_core.workflows.telling import tell
-from ltg_core.workflows.units import judge_of
 from ltg_core.workflows.wording import Draft
 
 log = logging.getLogger(__name__)
@@ -59,15 +60,21 @@ Task = Callable[..., Any]
 def desk(options: Mapping[str, Any]) -> Callable[..., Any]:
     """The worker's side: every task names its ``workspace`` beside its own ``arguments``."""
     ensure_torchvision()
+    engine = EngineSettings(**options.get("engine", {})).open()
 
     def perform(task: str, given: Mapping[str, Any], on_progress: ProgressFn, cancel: CancelToken) -> Any:
-        return do(given["workspace"], task, given["arguments"], on_progress, cancel)
+        return do(given["workspace"], task, given["arguments"], on_progress, cancel, engine)
 
     return perform
 
 
 def do(
-    workspace: str, task: str, arguments: Mapping[str, Any], on_progress: ProgressFn, cancel: CancelToken
+    workspace: str,
+    task: str,
+    arguments: Mapping[str, Any],
+    on_progress: ProgressFn,
+    cancel: CancelToken,
+    engine: Engine = LOCAL,
 ) -> Any:
     """One task, in this process.
 
@@ -77,8 +84,10 @@ def do(
         arguments: JSON values by name.
         on_progress: Told about every step, and the id of every run that begins.
         cancel: Checked at every step.
+        engine: Who does the units of the work.
     """
     with Workspace(workspace) as ws:
+        ws.engine = engine
 
         def told(run: Run) -> None:
             on_progress(Progress(0, 0, run=run.id))

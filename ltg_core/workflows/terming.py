@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,17 @@ from ltg_core.llm import API_KEY, BASE_URL, MODEL, Endpoint
 from ltg_core.models.textimage import TextImage
 from ltg_core.params import Params, param
 from ltg_core.types import Outputs
-from ltg_core.workflows.computing import READERS, batch_size_of, fitting, read_batches
+from ltg_core.workers.engine import There
+from ltg_core.workflows.computing import (
+    Answers,
+    Asked,
+    Files,
+    answering,
+    batch_size_of,
+    files_of,
+    fitting,
+    in_batches,
+)
 from ltg_core.workflows.setup import plain_prompt
 from ltg_core.workflows.store import FeatureStore
 
@@ -130,28 +141,47 @@ def vectors(
     """
     token, store = cancel or CancelToken(), FeatureStore(ws, encoder)
     todo, bad = store.missing(list(dict.fromkeys(ids))), set()
-    reader, buffer = fitting(encoder.preprocess), []
-    size, done = batch_size_of(encoder.preprocess), 0
-    with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
-        for part, images, broken in read_batches(ws, todo, size, reader, pool, token):
-            bad |= {sample for sample, _ in broken}
-            if part:
-                with torch.no_grad():
-                    buffer.append((part, encoder.images(images)))
-            done += len(part) + len(broken)
-            if sum(len(some) for some, _ in buffer) >= _CHUNK or done == len(todo):
-                _keep(store, buffer)
-            on_progress(Progress(done, len(todo), "looking at the pictures"))
+    size, done, buffer = batch_size_of(encoder.preprocess), 0, list[tuple[list[str], Outputs]]()
+    there = There[Sequence[str]](
+        "ltg_core.workflows.terming:encoder_there",
+        lambda: {"folder": str(encoder.folder.resolve())},
+        lambda part: files_of(ws, part),
+    )
+    by = f", {ws.engine.words}" if ws.engine.words else ""
+    for part, out, broken in in_batches(ws, todo, size, _asked(encoder), there, token):
+        bad |= {sample for sample, _ in broken}
+        if part:
+            buffer.append((part, out))
+        done += len(part) + len(broken)
+        if sum(len(some) for some, _ in buffer) >= _CHUNK or done == len(todo):
+            _keep(store, buffer)
+        on_progress(Progress(done, len(todo), f"looking at the pictures{by}"))
     good = np.array([sample not in bad for sample in ids], dtype=bool)
     found = np.zeros((len(ids), int(encoder.clip.config.projection_dim)), dtype=np.float32)
     found[good] = store.features([sample for sample in ids if sample not in bad])
     return found, good
 
 
-def _keep(store: FeatureStore, buffer: list[tuple[list[str], torch.Tensor]]) -> None:
+def _asked(encoder: TextImage) -> Asked:
+    @torch.no_grad()
+    def ask(images: torch.Tensor) -> Outputs:
+        features = encoder.images(images.to(encoder.clip.device)).cpu()
+        return Outputs(features.new_zeros(len(features), 0), features)
+
+    return Asked(fitting(encoder.preprocess), ask)
+
+
+def encoder_there(options: Mapping[str, Any]) -> Callable[[Files], Answers]:
+    """A text-image encoder in another process."""
+    encoder = TextImage(options["folder"])
+    encoder.clip.to(options["device"])
+    return answering(_asked(encoder))
+
+
+def _keep(store: FeatureStore, buffer: list[tuple[list[str], Outputs]]) -> None:
     ids = [sample for part, _ in buffer for sample in part]
     if ids:
-        features = torch.cat([rows for _, rows in buffer])
+        features = torch.cat([out.features for _, out in buffer])
         store.add(ids, Outputs(features.new_zeros(len(ids), 0), features))
     buffer.clear()
 

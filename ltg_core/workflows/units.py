@@ -1,34 +1,35 @@
-"""The units of one generation: made, examined, committed and scored, eight images and their controls at a
-time.
+"""The units of one generation: made and examined here or by other processes, then committed and scored in order, eight
+images and their controls at a time.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ltg_core.data.records import Filter, NewSample, Sample
 from ltg_core.data.workspace import Workspace
+from ltg_core.errors import InputError
 from ltg_core.generators.base import Generator
-from ltg_core.generators.judge import Judge, find_judge
-from ltg_core.guidance.engine import GenerateRequest, GenerateResult, Target, generate_images
+from ltg_core.guidance.engine import GenerateRequest, GenerateResult, Target
 from ltg_core.guidance.settings import STAGES, Guidance
-from ltg_core.guidance.validity import Validity, ValiditySettings, examine
+from ltg_core.guidance.validity import Validity, ValiditySettings
 from ltg_core.jobs import CancelToken, Progress, ProgressFn
 from ltg_core.models.classifier import Classifier
 from ltg_core.models.preprocess import Preprocess
 from ltg_core.signals.reference import Reference
 from ltg_core.types import Images
-from ltg_core.workflows.computing import compute_outputs
+from ltg_core.workers.engine import There
+from ltg_core.workflows.computing import compute_outputs, keep_outputs
+from ltg_core.workflows.making import Made, Maker, Wanted, judge_of
 from ltg_core.workflows.recording import Recording
 from ltg_core.workflows.scoring import refresh_scores, unscored
+from ltg_core.workflows.setup import reference_path, where_classifier
 
 UNIT = 8
 """Images that are made and committed together. The division of a run into units is fixed before it starts."""
@@ -55,6 +56,18 @@ OWN_META = frozenset(
 """Metadata that generated images have; what they are aimed at must have other names."""
 
 
+class Unit(NamedTuple):
+    """A part of a run.
+
+    Attributes:
+        number: From 0.
+        rows: The indices of its images.
+    """
+
+    number: int
+    rows: list[int]
+
+
 class Units:
     """The units of one run, those that are finished left alone."""
 
@@ -68,41 +81,56 @@ class Units:
         on_progress: ProgressFn,
         cancel: CancelToken,
     ) -> None:
-        self.ws, self.classifier, self.generator, self.recording = ws, classifier, generator, recording
+        self.ws, self.recording, self.run = ws, recording, recording.run
         self.on_progress, self.cancel = on_progress, cancel
-        self.run = recording.run
         self.settings = self.run.settings
-        self.guidance = Guidance.from_dict(self.settings["guidance"])
-        self.validity = ValiditySettings.from_dict(self.settings["validity"])
         self.target = Target(classifier, ref, judge_of(generator, classifier))
-        self.paired = self.guidance.searches or self.guidance.climbs
+        self.maker = Maker(
+            generator,
+            self.target,
+            Guidance.from_dict(self.settings["guidance"]),
+            ValiditySettings.from_dict(self.settings["validity"]),
+        )
+        self.units = 0
 
     def do(self) -> None:
         """Make every unit that is not there."""
         count, size = len(self.settings["seeds"]), int(self.settings["unit"])
-        units = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
-        self.generator.chunk = self._chunk()
+        rows = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+        self.units, engine = len(rows), self.ws.engine
+        self.maker.generator.chunk = self._chunk()
         there = {int(s.meta["index"]) for s in self._made("guided")}
+        todo = [Unit(number, part) for number, part in enumerate(rows) if not there.issuperset(part)]
+        elsewhere = There("ltg_core.workflows.making:maker", self._options, self._wanted)
+        if todo and engine.words:
+            self.on_progress(Progress(todo[0].number, self.units, f"starting {engine.words}"))
         try:
-            for number, rows in enumerate(units):
-                if not there.issuperset(rows):
-                    self.cancel.check()
-                    self._unit(number, rows, len(units))
+            for unit, made in engine.map(todo, self._make, elsewhere, self.cancel):
+                self._keep(unit, made)
+                if engine.words:
+                    message = f"{STAGES['examined']}, {self._which(unit)}, by {engine.words}"
+                    shown = made.result.images
+                    self.on_progress(Progress(unit.number + 1, self.units, message, shown))
             self._score_left()
         finally:
             self.recording.result |= self._summary()
 
-    def _unit(self, number: int, rows: list[int], units: int) -> None:
-        which = f"image {rows[0] + 1} to {rows[-1] + 1} of {len(self.settings['seeds'])}"
-        last = Progress(0, 1)
+    def _make(self, unit: Unit) -> Made:
+        """In this process."""
 
         def report(p: Progress) -> None:
-            nonlocal last
-            last = p
-            done = number * p.total + p.done
-            self.on_progress(Progress(done, units * p.total, f"{p.message}, {which}", p.preview))
+            done, all = unit.number * p.total + p.done, self.units * p.total
+            self.on_progress(Progress(done, all, f"{p.message}, {self._which(unit)}", p.preview))
 
-        weights = self.settings.get("weights")
+        return self.maker.make(self._wanted(unit), report, self.cancel)
+
+    def _which(self, unit: Unit) -> str:
+        rows = unit.rows
+        return f"image {rows[0] + 1} to {rows[-1] + 1} of {len(self.settings['seeds'])}"
+
+    def _wanted(self, unit: Unit) -> Wanted:
+        """A unit in full, so that whoever makes it needs no workspace."""
+        rows, weights = unit.rows, self.settings.get("weights")
         request = GenerateRequest(
             prompts=tuple(self.settings["prompts"][i] for i in rows),
             labels=tuple(self.settings["labels"][i] for i in rows),
@@ -112,36 +140,51 @@ class Units:
             like=self._pictures("like", rows),
             weights=None if not weights else tuple(float(weights[i]) for i in rows),
         )
-        result = generate_images(
-            self.generator,
-            self.target,
-            self.guidance,
-            request,
-            controls=self.paired,
-            on_progress=report,
-            cancel=self.cancel,
-        )
-        report(dataclasses.replace(last, message=STAGES["examined"]))
-        self._write_trace(number, rows, result)  # first: a unit whose images are there is not made again
-        controls = self._keep_controls(number, rows, result)
-        guided = self._keep_guided(number, rows, result, controls)
-        self._score([*guided, *(c for c in controls if c)])
+        return Wanted(request, self._own_controls(rows), self.maker.generator.chunk)
 
-    def _keep_controls(self, number: int, rows: list[int], result: GenerateResult) -> list[str | None]:
-        if result.controls is None or not self.paired or result.percentile_control is None:
-            return [None] * len(rows)
-        # Images of a sweep share their control: it is kept once.
+    def _options(self) -> dict[str, Any]:
+        """What ``maker`` needs to load the same models in another process."""
+        maker, classifier = self.maker, self.target.classifier
+        folder = getattr(maker.generator, "folder", None)
+        if folder is None:
+            raise InputError(f"{maker.generator.name} has no folder from which other processes could load it")
+        return {
+            "classifier": where_classifier(self.ws, classifier),
+            "reference": str(reference_path(self.ws, classifier.hash)),
+            "generator": str(folder),
+            "generator_options": maker.generator.options.to_dict(),
+            "generator_hash": maker.generator.hash,
+            "guidance": maker.guidance.to_dict(),
+            "validity": maker.validity.to_dict(),
+        }
+
+    def _keep(self, unit: Unit, made: Made) -> None:
+        self._write_trace(unit, made.result)  # first: a unit whose images are there is not made again
+        controls = self._keep_controls(unit, made)
+        guided = self._keep_guided(unit, made, controls)
+        kept = dict.fromkeys(c for c in controls if c)
+        keep_outputs(self.ws, self.target.classifier, [*guided, *kept], made.outputs)
+        refresh_scores(self.ws, self.target.classifier, [*guided, *kept])
+
+    def _own_controls(self, rows: list[int]) -> tuple[int, ...]:
+        """Images of a sweep share their control, which is kept once: the places of those that bring one."""
         own = [self._key(i) for i in rows]
-        kept = [k for k, key in enumerate(own) if own.index(key) == k]
-        images, indices = result.controls[kept], [rows[k] for k in kept]
-        found = self._examine(indices, images)
+        return tuple(k for k, key in enumerate(own) if own.index(key) == k)
+
+    def _keep_controls(self, unit: Unit, made: Made) -> list[str | None]:
+        result, rows = made.result, unit.rows
+        if result.controls is None or not self.maker.paired or result.percentile_control is None:
+            return [None] * len(rows)
+        kept = self._own_controls(rows)
+        indices = [rows[k] for k in kept]
         batch = [
-            self._meta(number, rows[k], found[place], "control")
+            self._meta(unit.number, rows[k], found, "control")
             | {"percentile": _number(result.percentile_control[k])}
-            for place, k in enumerate(kept)
+            for k, found in zip(kept, made.controls, strict=True)
         ]
-        ids = dict(zip((own[k] for k in kept), self._add(batch, indices, images, found), strict=True))
-        return [ids[key] for key in own]
+        added = self._add(batch, indices, result.controls[list(kept)], made.controls)
+        ids = dict(zip((self._key(i) for i in indices), added, strict=True))
+        return [ids[self._key(i)] for i in rows]
 
     def _key(self, index: int) -> tuple[Any, ...]:
         """What two images of one control have in common."""
@@ -149,13 +192,10 @@ class Units:
             return (index,)
         return tuple(self.settings[name][index] for name in ("prompts", "labels", "seeds"))
 
-    def _keep_guided(
-        self, number: int, rows: list[int], result: GenerateResult, controls: Sequence[str | None]
-    ) -> list[str]:
-        found = self._examine(rows, result.images)
-        batch = []
-        for k, i in enumerate(rows):
-            meta = self._meta(number, i, found[k], "guided")
+    def _keep_guided(self, unit: Unit, made: Made, controls: Sequence[str | None]) -> list[str]:
+        result, batch = made.result, []
+        for k, i in enumerate(unit.rows):
+            meta = self._meta(unit.number, i, made.guided[k], "guided")
             meta |= {"percentile": _number(result.percentile[k]), "candidate": result.chosen[k]}
             if controls[k] is not None and result.percentile_control is not None:
                 meta |= {
@@ -163,11 +203,12 @@ class Units:
                     "percentile_control": _number(result.percentile_control[k]),
                 }
             batch.append(meta)
-        return self._add(batch, rows, result.images, found)
+        return self._add(batch, unit.rows, result.images, made.guided)
 
     def _meta(self, number: int, index: int, found: Validity, role: str) -> dict[str, Any]:
         """Metadata of one image."""
-        weight = self.guidance.weight if self.guidance.climbs else 0.0
+        guidance = self.maker.guidance
+        weight = guidance.weight if guidance.climbs else 0.0
         if self.settings.get("weights"):
             weight = float(self.settings["weights"][index])
         meta: dict[str, Any] = {
@@ -180,7 +221,7 @@ class Units:
             "seed": self.settings["seeds"][index],
             "negative": self.settings["negative"],
             "preset": self.settings["preset"],
-            "signal": self.guidance.signal,
+            "signal": guidance.signal,
             "weight": weight if role == "guided" else 0.0,
             "judge": _number(found.judge),
             "agrees": found.agrees,
@@ -206,7 +247,7 @@ class Units:
                     origin=self.run.id,
                     split=SPLIT,
                     label=self.settings["labels"][i],
-                    label_name=self.classifier.labels[self.settings["labels"][i]],
+                    label_name=self.target.classifier.labels[self.settings["labels"][i]],
                     source=f"{self.run.id}/{i:05d}/{meta['role']}",
                     caption=self.settings["prompts"][i],
                     meta=meta,
@@ -217,22 +258,18 @@ class Units:
             ]
         )
 
-    def _examine(self, rows: list[int], images: np.ndarray) -> list[Validity]:
-        labels = torch.tensor([self.settings["labels"][i] for i in rows])
-        return examine(self.generator, self.target, self.guidance.signal, images, labels, self.validity)
-
     def _pictures(self, which: str, rows: list[int]) -> Images | None:
         """Real images that the setting ``which`` names, fitted to the generator's size."""
         if not self.settings.get(which):
             return None
-        side = int(self.generator.image_size)
+        side = int(self.maker.generator.image_size)
         fit = Preprocess(side, side, resize="crop", crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
         pictures = [self.ws.image(self.settings[which][i]) for i in rows]
         return torch.cat([fit(fit.from_pil(picture)[None]) for picture in pictures])
 
     def _score(self, ids: list[str]) -> None:
-        compute_outputs(self.ws, self.classifier, ids)
-        refresh_scores(self.ws, self.classifier, ids)
+        compute_outputs(self.ws, self.target.classifier, ids)
+        refresh_scores(self.ws, self.target.classifier, ids)
 
     def _score_left(self) -> None:
         """Score what an earlier, broken attempt had stored and not scored: unit by unit, as it would have done itself,
@@ -242,15 +279,15 @@ class Units:
         for role in ("guided", "control"):
             for sample in self._made(role):
                 units.setdefault(int(sample.meta["unit"]), []).append(sample.id)
-        left = unscored(self.ws, self.classifier, [id for ids in units.values() for id in ids])
+        left = unscored(self.ws, self.target.classifier, [id for ids in units.values() for id in ids])
         for ids in units.values():
             if not left.isdisjoint(ids):
                 self._score(ids)
 
-    def _write_trace(self, number: int, rows: list[int], result: GenerateResult) -> None:
+    def _write_trace(self, unit: Unit, result: GenerateResult) -> None:
         """Beside the run: what guidance did at every step, and what it cost."""
         record = {
-            "rows": rows,
+            "rows": unit.rows,
             "trace": result.trace,
             "looks": result.looks,
             "calls": result.calls,
@@ -259,12 +296,12 @@ class Units:
             "chunk": result.chunk,
             "notes": result.notes,
         }
-        path = self.ws.run_folder(self.run.id) / f"unit-{number:04d}.json"
+        path = self.ws.run_folder(self.run.id) / f"unit-{unit.number:04d}.json"
         self.ws.blobs.write(path, json.dumps(record, default=float).encode())
 
     def _chunk(self) -> int:
         """Rows of a network call: as in the last finished unit, so that a resumed run goes on as it was stopped."""
-        chunk = int(self.settings.get("chunk", self.generator.chunk))
+        chunk = int(self.settings.get("chunk", self.maker.generator.chunk))
         for path in sorted(self.ws.run_folder(self.run.id).glob("unit-*.json")):
             chunk = int(json.loads(path.read_text(encoding="utf-8")).get("chunk", chunk))
         return chunk
@@ -298,19 +335,6 @@ class Units:
             "seconds": round(seconds, 2),
             **({"notes": list(dict.fromkeys(notes))} if notes else {}),
         }
-
-
-def judge_of(generator: Generator, classifier: Classifier) -> Judge | None:
-    """The independent judge that comes with a generator, for the classes of a classifier; loaded once a
-    process.
-    """
-    folder = getattr(generator, "folder", None)
-    return None if folder is None else _judge(str(folder), generator.hash, classifier.labels)
-
-
-@functools.lru_cache(maxsize=4)
-def _judge(folder: str, stamp: str, labels: tuple[str, ...]) -> Judge | None:
-    return find_judge(folder, labels)
 
 
 def _number(value: float) -> float | None:
