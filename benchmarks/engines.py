@@ -7,6 +7,7 @@ A run is begun and stopped before its first image, its workspace copied, and eac
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -46,12 +47,10 @@ def begun(folder: Path, images: int, preset: str) -> str:
         cut = {name: value[:images] if value else value for name, value in dataclasses.asdict(plan).items()}
         stopped = CancelToken()
         stopped.cancel()
-        try:
+        with contextlib.suppress(Cancelled):
             workflows.generate(
                 ws, classifier, generator, **cut, guidance=PRESETS[preset], preset=preset, cancel=stopped
             )
-        except Cancelled:
-            pass
         return ws.runs("generate")[0].id
 
 

@@ -190,7 +190,7 @@ class _Child:
             [sys.executable, "-c", _START, str(held)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(worker.environment),
+            env=environment_of(worker.environment),
             pass_fds=(held,) if os.name == "posix" else (),
         )
         os.close(held)
@@ -262,7 +262,7 @@ def error_of(name: str, text: str) -> LtgError:
     return LtgError(f"{name}: {text}")
 
 
-def _environment(extra: Mapping[str, str]) -> dict[str, str]:
+def environment_of(extra: Mapping[str, str]) -> dict[str, str]:
     """This package importable; one core left to the parent where there are several."""
     env = dict(os.environ)
     source = str(Path(ltg_core.__file__).resolve().parent.parent)

@@ -27,7 +27,8 @@ from ltg_core.guidance.settings import Guidance
 from ltg_core.jobs import CancelToken, Progress
 from ltg_core.workers import Worker
 from ltg_core.workers.engine import EngineSettings, There
-from ltg_core.workers.on_ray import TRIES, Ray
+from ltg_core.workers.on_ray import Ray
+from ltg_core.workers.ray_driver import TRIES
 from ltg_core.workflows.terming import need_encoder, vectors
 from tests.conftest import TinyWorld
 
@@ -36,7 +37,6 @@ pytestmark = [
         importlib.util.find_spec("ray") is None,
         reason="Ray is not installed: pip install -r requirements-ray.txt",
     ),
-    pytest.mark.filterwarnings("default"),  # Ray's and its libraries' about themselves
     pytest.mark.timeout(600),
 ]
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,7 +118,7 @@ def files(folder: Path) -> dict[str, str]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         content = path.read_bytes()
         if path.suffix in (".json", ".jsonl"):
-            timed = rb'"(seconds|started|finished|created|versions)": ("[^"]*"|[0-9.e+-]+|null|\{[^}]*\})'
+            timed = rb'"(seconds|started|finished|created)": ("[^"]*"|[0-9.e+-]+|null)'
             content = re.sub(timed, b"", content)
         found[str(path.relative_to(folder))] = hashlib.sha256(content).hexdigest()
     return found
@@ -153,8 +153,7 @@ def test_a_generation_is_that_of_one_process_although_workers_are_killed_in_the_
         for ws in (alone, by_ray):
             workflows.export(ws, ids, "imagefolder", tmp_path / f"{ws.path.name}-export", held_out=True)
         assert files(tmp_path / "one-export") == files(tmp_path / "two-export")
-        manifests = [(tmp_path / f"{name}-export" / "manifest.jsonl").read_bytes() for name in ("one", "two")]
-        assert manifests[0] == manifests[1] and manifests[0].count(b"\n") == 12
+        assert (tmp_path / "two-export" / "manifest.jsonl").read_bytes().count(b"\n") == 12
 
 
 def test_scores_features_and_vectors_are_those_of_one_process_and_unreadable_images_are_told(
