@@ -90,18 +90,17 @@ class Ray(Engine):
         options, packed = dict(there.options()), [there.pack(unit) for unit in part]
         if self._driver is None:
             self._driver = _Driver(self.settings)
-        self._seen, done = set(), False
+        driver, self._seen = self._driver, set()
         try:
-            self._driver.begin(there.make, options, packed)
-            self._size = int(self._driver.next(cancel)[0]["workers"])
+            driver.begin(there.make, options, packed)
+            self._size = int(driver.next(cancel)[0]["workers"])
             for unit in part:
-                message, result = self._driver.next(cancel)
+                message, result = driver.next(cancel)
                 self._seen.add(message["worker"])
                 yield unit, pickle.loads(result)
-            self._driver.next(cancel)  # the processes have let go of their models
-            done = True
+            driver.next(cancel)  # the processes have let go of their models
         finally:
-            if not done:  # stopped, failed, or nobody wants the rest: they are in the middle of it
+            if driver.busy:  # stopped, or nobody wants the rest
                 self.close()
 
     def close(self) -> None:
@@ -113,7 +112,11 @@ class Ray(Engine):
 
 
 class _Driver:
-    """The process in which Ray lives, and what it says."""
+    """The process in which Ray lives, and what it says.
+
+    Attributes:
+        busy: Whether it is in the middle of a round, or gone.
+    """
 
     def __init__(self, settings: EngineSettings) -> None:
         import torch
@@ -131,11 +134,13 @@ class _Driver:
         )
         self._said: queue.Queue[tuple[wire.Message, bytes] | None] = queue.Queue(_AHEAD)
         self._over = threading.Event()
+        self.busy = False
         threading.Thread(target=self._read, name="ray", daemon=True).start()
         self._send({**dataclasses.asdict(settings), "threads": threads, "folder": self._folder})
 
     def begin(self, make: str, options: Mapping[str, Any], units: list[Any]) -> None:
         """Hand a round over."""
+        self.busy = True
         packed = [pickle.dumps(unit, pickle.HIGHEST_PROTOCOL) for unit in units]
         self._send({"make": make, "options": options}, pickle.dumps(packed, pickle.HIGHEST_PROTOCOL))
 
@@ -149,6 +154,7 @@ class _Driver:
                 continue
             if said is None:
                 raise self._lost()
+            self.busy = not {"end", "failed"} & set(said[0])
             if "failed" not in said[0]:
                 return said
             name, text, trace = said[0]["failed"]
