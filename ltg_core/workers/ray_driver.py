@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import IO, Any
 
 from ltg_core.errors import InputError, LtgError, WorkerLost
 from ltg_core.workers import wire
@@ -48,18 +48,28 @@ def main() -> None:
         _leave(settings["folder"])
 
     threading.Thread(target=read, name="requests", daemon=True).start()
-    while True:
-        message, content = rounds.get()
-        try:
-            for said, result in _done(settings, message, pickle.loads(content)):
-                wire.send(answers, said, result)
-            wire.send(answers, {"end": True})
-        except _Failed as error:
-            wire.send(answers, {"failed": error.args})
-        except Exception as error:  # the parent raises it
-            log.exception("a round failed")
-            told = error if isinstance(error, LtgError) else _in_words(error)
-            wire.send(answers, {"failed": [type(told).__name__, str(told), traceback.format_exc()]})
+    try:
+        while True:
+            _round(settings, *rounds.get(), answers)
+    except BrokenPipeError:  # the parent is gone
+        _leave(settings["folder"])
+
+
+def _round(settings: Mapping[str, Any], message: wire.Message, content: bytes, answers: IO[bytes]) -> None:
+    """Do a round, and say what came out."""
+    try:
+        for said, result in _done(settings, message, pickle.loads(content)):
+            wire.send(answers, said, result)
+        end: wire.Message = {"end": True}
+    except BrokenPipeError:
+        raise
+    except _Failed as error:
+        end = {"failed": error.args}
+    except Exception as error:  # the parent raises it
+        log.exception("a round failed")
+        told = error if isinstance(error, LtgError) else _in_words(error)
+        end = {"failed": [type(told).__name__, str(told), traceback.format_exc()]}
+    wire.send(answers, end)
 
 
 def _leave(folder: str) -> None:
