@@ -23,7 +23,7 @@ from ltg_core.errors import InputError, LtgError, WorkerLost
 from ltg_core.workers import wire
 from ltg_core.workers.handle import cores
 
-_PATIENCE = 5.0  # seconds for Ray to end by itself
+_PATIENCE = 5.0  # seconds for Ray to end by itself, or for a cluster to answer
 log = logging.getLogger(__name__)
 
 TRIES = 3
@@ -125,6 +125,8 @@ def _connect(settings: Mapping[str, Any]) -> None:
         InputError: The cluster cannot be reached.
         LtgError: Ray would listen to more than this machine.
     """
+    if settings["address"]:
+        reach(settings["address"])  # Ray would try for minutes
     import ray
     import ray.data
 
@@ -150,6 +152,21 @@ def _connect(settings: Mapping[str, Any]) -> None:
     if ray.util.get_node_ip_address() != "127.0.0.1":
         ray.shutdown()
         raise LtgError("Ray would listen to the network instead of to this machine alone, so it is not used")
+
+
+def reach(address: str) -> None:
+    """Look whether something listens there.
+
+    Raises:
+        InputError: Nothing does, or it is no address.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no Ray cluster answers at {address!r} ({error}); give HOST:PORT of a machine where 'ray start --head' ran"
+        ) from error
 
 
 def shares(

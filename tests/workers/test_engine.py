@@ -12,7 +12,7 @@ from ltg_core.cli.flags import engine_of
 from ltg_core.errors import Cancelled, InputError, MissingExtra
 from ltg_core.jobs import CancelToken
 from ltg_core.workers.engine import LOCAL, EngineSettings, There
-from ltg_core.workers.ray_driver import shares
+from ltg_core.workers.ray_driver import reach, shares
 
 
 def test_this_process_does_units_one_by_one_and_stops_between_them() -> None:
@@ -46,6 +46,12 @@ def test_a_cluster_is_divided_by_gpus_else_by_threads(workers, device, threads, 
 def test_a_gpu_that_is_not_there_is_said() -> None:
     with pytest.raises(InputError, match="has no GPU"):
         shares({"workers": 0, "device": "cuda", "threads": 1}, {"CPU": 2.0}, 5)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "127.0.0.1:x"])
+def test_a_cluster_that_does_not_answer_is_said(address: str) -> None:
+    with pytest.raises(InputError, match=r"ray start --head"):
+        reach(address)
 
 
 def test_the_command_line_chooses_and_what_does_not_fit_is_said(
