@@ -60,7 +60,7 @@ class Ray(Engine):
 
     @property
     def words(self) -> str:
-        """Such as "2 workers", and how many were lost."""
+        """Such as "2 workers", and how many are known to be lost: those that did a unit, beyond their number."""
         if not self._size:
             return "Ray's workers"
         lost = max(0, len(self._seen) - self._size)
