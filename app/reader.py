@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import uuid
 from collections.abc import Mapping
@@ -41,15 +42,26 @@ class Reader:
         self.worker = Worker(desk, name="reader", environment=alone, memory=memory)
         self._seconds = seconds
 
-    def weights(self, path: Path, arch: str) -> WeightsReport:
+    def weights(self, path: Path, arch: str, folder: Path) -> WeightsReport:
         """See ``inspect_weights``.
+
+        Args:
+            path: The file or model folder.
+            arch: Its architecture where somebody knows it.
+            folder: Where a zip may be unpacked for a moment.
 
         Raises:
             LtgError: As there, or it took too much time or memory.
         """
+        from ltg_core.data.blobs import temporary_name
         from ltg_core.workflows import looking
 
-        return looking.report_of(self._ask("weights", path, {"arch": arch}))
+        room = folder / temporary_name()
+        room.mkdir()
+        try:
+            return looking.report_of(self._ask("weights", path, {"arch": arch, "room": str(room)}))
+        finally:  # also when the process that unpacked was ended
+            shutil.rmtree(room, ignore_errors=True)
 
     def picture(self, path: Path, folder: Path) -> Image.Image:
         """A picture, decoded.

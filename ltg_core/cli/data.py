@@ -24,7 +24,9 @@ Answer = tuple[Any, str]
 def configure_demo(parser: argparse.ArgumentParser) -> None:
     """``demo load`` and ``demo build``."""
     what = parser.add_subparsers(title="what to do", metavar="WHAT", required=True, parser_class=LazyParser)
-    what.add_parser("load", help="put the demo into a workspace, score it and fit its head", configure=_configure_load)
+    what.add_parser(
+        "load", help="put the demo into a workspace, score it and fit its head", configure=_configure_load
+    )
     what.add_parser(
         "build",
         help="render the world and train every model anew; hours without a GPU; goes on where it was stopped",

@@ -18,7 +18,7 @@ from ltg_core.workflows.bringing import WeightsReport, inspect_weights
 
 
 def desk(options: Mapping[str, Any]) -> Any:
-    """The reader's side: ``weights`` (path, arch), ``picture`` (path, out), and ``ready`` once all is imported."""
+    """The reader's side: ``weights`` (path, arch, room), ``picture`` (path, out), ``ready`` once all is imported."""
     ensure_torchvision()
 
     def perform(task: str, given: Mapping[str, Any], on_progress: ProgressFn, cancel: CancelToken) -> Any:
@@ -27,7 +27,7 @@ def desk(options: Mapping[str, Any]) -> Any:
         path = Path(given["path"])
         try:
             if task == "weights":
-                return plain(inspect_weights(path, given["arch"]))
+                return plain(inspect_weights(path, given["arch"], room=Path(given["room"])))
             image = read_image(path)
             Path(given["out"]).write_bytes(image.tobytes())
         except MemoryError:
