@@ -33,8 +33,8 @@ class Hostile:
 
 
 @pytest.fixture(scope="module")
-def reader() -> Iterator[Reader]:
-    made = Reader(Settings())
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    made = Reader(Settings(workspace=tmp_path_factory.mktemp("none").parent))
     yield made
     made.close()
 
@@ -45,9 +45,27 @@ def test_it_sees_what_this_process_would_see(
     draw("stop", 3).rotate(20).save(tmp_path / "a.jpg")
     picture = reader.picture(tmp_path / "a.jpg", tmp_path)
     assert np.array_equal(np.asarray(picture), np.asarray(read_image(tmp_path / "a.jpg")))
-    assert not list(tmp_path.glob("*.pixels"))
+    assert [one.name for one in tmp_path.iterdir()] == ["a.jpg"]
     report = reader.weights(tiny_classifier_file, "", tmp_path)
     assert report == workflows.inspect_weights(tiny_classifier_file) and report.labels and report.preprocess
+
+
+def test_transformers_and_every_suggestion_get_along_with_what_the_reader_may_read(
+    reader: Reader, tmp_path: Path
+) -> None:
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    ViTForImageClassification(ViTConfig(**small, image_size=32, patch_size=8, num_labels=3)).save_pretrained(
+        tmp_path / "vit"
+    )
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
+    shutil.make_archive(str(tmp_path / "vit"), "zip", tmp_path / "vit")
+    for place in (tmp_path / "vit", tmp_path / "vit.zip"):
+        report = reader.weights(place, "", tmp_path)
+        assert (report.arch, report.classes) == ("transformers:vit", 3) and report.preprocess is not None
+    save_file(timm.create_model("resnet18", num_classes=3).state_dict(), tmp_path / "net.safetensors")
+    assert reader.weights(tmp_path / "net.safetensors", "", tmp_path).suggested[0] == ("timm:resnet18", 1.0)
 
 
 def test_it_refuses_in_the_same_words(reader: Reader, tmp_path: Path) -> None:
@@ -62,7 +80,7 @@ def test_it_refuses_in_the_same_words(reader: Reader, tmp_path: Path) -> None:
 def test_its_memory_is_limited_and_what_takes_too_long_ends_with_it(tmp_path: Path) -> None:
     draw("stop", 3).save(tmp_path / "a.png")
     seconds = {"picture": 0.0}
-    reader = Reader(Settings(upload_mb=1024), seconds=seconds)
+    reader = Reader(Settings(workspace=tmp_path, upload_mb=1024), seconds=seconds)
     try:
         with pytest.raises(InputError, match="more time or memory"):
             reader.picture(tmp_path / "a.png", tmp_path)
