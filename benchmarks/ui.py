@@ -157,7 +157,7 @@ def matrix(page: Page, repeats: int) -> Iterator[tuple[str, list[Result]]]:
 
 def lasso(page: Page, repeats: int) -> Iterator[tuple[str, list[Result]]]:
     """2,000 of 20,000 points, as the plot reports them when the mouse is let go."""
-    page.open("?tab=map", "#map-plot .js-plotly-plot .plot-container")
+    page.open("?tab=map", "#map-plot .ltg-map[data-drawn]")  # only then does it listen
     found = []
     for turn in range(repeats + 1):
         act = """() => {
@@ -171,7 +171,7 @@ def lasso(page: Page, repeats: int) -> Iterator[tuple[str, list[Result]]]:
 
 def keys(page: Page, repeats: int) -> Iterator[tuple[str, list[Result]]]:
     """Accept and reject by key: until the next picture has the focus and is painted."""
-    page.open("?tab=curate", "[id^=curate] .card")
+    page.open("?tab=curate&curate.origin=real", "[id^=curate] .card")
     page.page.locator("[id^=curate] .card").first.click()
     page.settle()
     script = """async (key) => {
