@@ -198,13 +198,19 @@ def busy(page: Page, repeats: int) -> Iterator[tuple[str, list[Result]]]:
     page.open("?size=60", "#browse-grid .card")
     page.page.locator("#header .chip", has_text="%").first.wait_for(timeout=900_000)
     page.open("?tab=imagine", "#imagine-start")
+    number = page.page.locator("#imagine-number input[type=number]")
+    number.fill("64")  # enough to outlast the measurements
+    number.blur()
     page.page.locator("#imagine-start").click()
     chip = page.page.locator("#header .chip.is-busy, #header .is-busy").first
     chip.wait_for(state="visible")
     row = "#browse-facets details[open] .facet-row"
     page.open("?size=60", "#browse-grid .card")
     acts = [click(row, "Wrong"), click(row, "Wrong"), click(row, "danger"), click(row, "danger")]
-    yield "a filter while a generation runs", page.rounds(acts, max(5, repeats // 2))
+    found = page.rounds(acts, max(5, repeats // 2))
+    if not chip.is_visible():
+        raise RuntimeError("the generation ended before the measurements")
+    yield "a filter while a generation runs", found
     started = time.perf_counter()
     page.page.reload()
     chip.wait_for(state="visible")
