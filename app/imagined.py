@@ -18,6 +18,14 @@ from app.session import EVERY, QUICK, Session, clicked, polite, text_ids
 from app.triplets import results
 from ltg_core.jobs import Job
 
+# The button is at the end of a long form: what it starts is brought into sight, where it is not.
+_INTO_SIGHT = """() => {
+  const column = document.querySelector("#imagine-progress").closest(".middle");
+  const top = column.getBoundingClientRect().top, still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  if (top >= 0 && top <= 0.6 * innerHeight) return;
+  column.scrollIntoView({ block: "start", behavior: still ? "auto" : "smooth" });
+}"""
+
 
 def wire_job(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
     """Start, follow, cancel."""
@@ -58,6 +66,7 @@ def wire_job(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
 
     inputs = {*imagining.fitting(w), session.sources}
     w.start.click(start, inputs, outputs, api_name="imagine", show_progress="hidden")
+    w.start.click(None, js=_INTO_SIGHT, show_progress="hidden")
     session.beats["generate"].change(follow, [w.told, w.large], [*outputs, w.told], **QUICK)
     w.cancel.click(cancel, None, w.cancel, api_name="cancel_imagine", **QUICK)
     w.progress.act(take_out, None, [w.progress, w.start, w.cancel], **QUICK)

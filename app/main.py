@@ -21,7 +21,7 @@ from app.header import header, header_key
 from app.pulse import pulse
 from app.rooms import Here, Rooms
 from app.server import make_server, new_key
-from app.session import BEATS, QUICK, Session, clicked, polite
+from app.session import BEATS, QUICK, Seen, Session, clicked, polite
 from app.settings import USUAL_PORT, Settings, free_port
 from app.tabs import browse, coverage, curate, explain, extend, imagine, retrain, setup, start, tell
 from app.tabs import map as map_tab
@@ -81,7 +81,6 @@ def build(ctx: AppContext | Here) -> gr.Blocks:
                 ("shown", ""),
             )
         }
-        head_key = gr.State("")
         widgets: dict[str, SimpleNamespace] = {}
         with gr.Tabs(elem_id="tabs", selected=start.ID) as tabs:
             for tab in TABS:
@@ -97,46 +96,57 @@ def build(ctx: AppContext | Here) -> gr.Blocks:
         for tab in TABS:
             tab.wire(ctx, session, widgets)
         jumps.wire(ctx, session, widgets)
-        _follow(ctx, session, widgets, top, beat, head_key)
+        _follow(ctx, session, widgets, top, beat)
+    _spare(page, beat)
     return page
 
 
+def _spare(page: gr.Blocks, beat: Pulse) -> None:
+    """No progress is shown over parts of the page, so all handlers name one small part to hold it.
+
+    Gradio's script goes before and after every event through all outputs of all handlers that have ever run, to tell
+    each how far the event is; that was most of what a click took in the browser.
+    """
+    for handler in page.fns.values():
+        handler.show_progress_on = [beat]
+
+
 def _follow(
-    ctx: AppContext,
-    session: Session,
-    widgets: dict[str, SimpleNamespace],
-    top: View,
-    beat: Pulse,
-    head_key: gr.State,
+    ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace], top: View, beat: Pulse
 ) -> None:
     """The header, and the shown tab's refresh whenever the workspace has changed."""
 
-    def follow(values: dict[Any, Any], tab: str) -> dict[Any, Any]:
+    def follow(seen: Seen, tab: str) -> dict[Any, Any]:
         heard = pulse(ctx)  # first: what changes from here on is heard next time
-        now = header_key(ctx)
-        beats = {session.beats[kind]: ctx.beat(kind) for kind in BEATS}
-        changed = {state: beat for state, beat in beats.items() if values[state] != beat}
-        if now != values[head_key]:
-            changed |= {top: header(ctx), head_key: now}
-        if tab in widgets and ctx.revision not in (values[session.due[tab]], values[session.drawn[tab]]):
-            changed[session.due[tab]] = ctx.revision
-        return changed | {beat: {"heard": heard, "tab": tab}}
+        now = Seen(header_key(ctx), {kind: ctx.beat(kind) for kind in BEATS}, dict(seen.due))
+        if tab in widgets:
+            now.due[tab] = ctx.revision
+        changed: dict[Any, Any] = {beat: {"heard": heard, "tab": tab}}
+        if now.header != seen.header:
+            changed[top] = header(ctx)
+        for states, new, old in (
+            (session.beats, now.beats, seen.beats),
+            (session.due, now.due, seen.due),
+        ):
+            changed |= {states[name]: value for name, value in new.items() if value != old.get(name, "")}
+        seen.header, seen.beats, seen.due = now.header, now.beats, now.due
+        return changed
 
     @polite
-    def tick(values: dict[Any, Any], event: gr.EventData) -> Any:
-        return follow(values, str(clicked(event).get("tab", "")) if values[session.shown] else "")
+    def tick(seen: Seen, shown: str, event: gr.EventData) -> Any:
+        return follow(seen, str(clicked(event).get("tab", "")) if shown else "")
 
     @polite
-    def first(values: dict[Any, Any]) -> Any:
+    def first(seen: Seen, shown: str) -> Any:
         # Any other tab is drawn because it is selected now; this one was from the beginning.
-        return follow(values, start.ID if values[session.shown] == start.ID else "")
+        return follow(seen, start.ID if shown == start.ID else "")
 
-    states = [head_key, *session.due.values(), *session.beats.values()]
-    asked = {*states, session.shown, *session.drawn.values()}
+    asked = [gr.State(Seen()), session.shown]
+    told = [top, beat, *session.due.values(), *session.beats.values()]
     arrived = places.wire(ctx, session, widgets)
-    beat.tick(tick, asked, [top, beat, *states], **QUICK)
+    beat.tick(tick, asked, told, **QUICK)
     # A page begins with what its address says; only then is it drawn.
-    arrived.then(first, asked, [top, beat, *states], **QUICK)
+    arrived.then(first, asked, told, **QUICK)
     queue.wire(ctx, session, widgets, top)
     for name, w in widgets.items():
         w.tab.select(None, js=f"() => window.longtailTab('{name}')")

@@ -44,6 +44,23 @@ EVERY: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 1, "tri
 """For decisions: none is dropped, and they are done in order."""
 
 
+@dataclasses.dataclass
+class Seen:
+    """What a page has been told, as one state that is changed in place.
+
+    Gradio's script goes through all inputs of a handler at every event, so that thirty states of their own were felt.
+
+    Attributes:
+        header: What the header shows.
+        beats: By kind of job, what the page has seen of the newest one.
+        due: By tab, the revision of the workspace that it is to show.
+    """
+
+    header: str = ""
+    beats: dict[str, str] = dataclasses.field(default_factory=dict)
+    due: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
 @dataclasses.dataclass(frozen=True)
 class Session:
     """Gradio's state components of a page, shared by its tabs.

@@ -157,7 +157,7 @@ def matrix(page: Page, repeats: int) -> Iterator[tuple[str, list[Result]]]:
 
 def lasso(page: Page, repeats: int) -> Iterator[tuple[str, list[Result]]]:
     """2,000 of 20,000 points, as the plot reports them when the mouse is let go."""
-    page.open("?tab=map", "#map-plot .js-plotly-plot .plot-container")
+    page.open("?tab=map", "#map-plot .ltg-map[data-drawn]")  # only then does it listen
     found = []
     for turn in range(repeats + 1):
         act = """() => {
@@ -171,7 +171,7 @@ def lasso(page: Page, repeats: int) -> Iterator[tuple[str, list[Result]]]:
 
 def keys(page: Page, repeats: int) -> Iterator[tuple[str, list[Result]]]:
     """Accept and reject by key: until the next picture has the focus and is painted."""
-    page.open("?tab=curate", "[id^=curate] .card")
+    page.open("?tab=curate&curate.origin=real", "[id^=curate] .card")
     page.page.locator("[id^=curate] .card").first.click()
     page.settle()
     script = """async (key) => {
@@ -198,13 +198,19 @@ def busy(page: Page, repeats: int) -> Iterator[tuple[str, list[Result]]]:
     page.open("?size=60", "#browse-grid .card")
     page.page.locator("#header .chip", has_text="%").first.wait_for(timeout=900_000)
     page.open("?tab=imagine", "#imagine-start")
+    number = page.page.locator("#imagine-number input[type=number]")
+    number.fill("64")  # enough to outlast the measurements
+    number.blur()
     page.page.locator("#imagine-start").click()
     chip = page.page.locator("#header .chip.is-busy, #header .is-busy").first
     chip.wait_for(state="visible")
     row = "#browse-facets details[open] .facet-row"
     page.open("?size=60", "#browse-grid .card")
     acts = [click(row, "Wrong"), click(row, "Wrong"), click(row, "danger"), click(row, "danger")]
-    yield "a filter while a generation runs", page.rounds(acts, max(5, repeats // 2))
+    found = page.rounds(acts, max(5, repeats // 2))
+    if not chip.is_visible():
+        raise RuntimeError("the generation ended before the measurements")
+    yield "a filter while a generation runs", found
     started = time.perf_counter()
     page.page.reload()
     chip.wait_for(state="visible")

@@ -72,7 +72,7 @@ window.longtailTab = (tab) => setTimeout(() => {
   if (shown(new URLSearchParams(location.search)) !== tab) show({ tab }, false, () => false);
 }, 50);
 watch("value", () => {
-  const value = props.value;
+  const value = sent();
   if (value && value.answered) settled(value.answered);
   if (!value || !value.set) return;
   // What a tab says while the page is on its way to another address is overtaken: the answer sets that tab too.

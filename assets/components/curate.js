@@ -13,12 +13,12 @@ const main = root.appendChild(box("curate-main"));
 const list = main.appendChild(box("ltg-grid")), side = main.appendChild(box("curate-side"));
 const face = side.appendChild(box("curate-face")), editor = side.appendChild(box("curate-editor")), facts = side.appendChild(box("curate-facts"));
 notice.setAttribute("role", "status");
-const place = (props.value || {}).mode === "review" ? "review" : "curate";
+const place = (sent() || {}).mode === "review" ? "review" : "curate";
 side.id = place + "-panel";
 
 // --- what is known ---------------------------------------------------------------------------------------
 function arrive() {
-  const value = props.value || {};
+  const value = sent() || {};
   const old = state.ids.join(), at = state.ids[state.focus];
   now.value = value;
   now.items = new Map((value.items || []).map((item) => [item.id, Object.assign({}, item)]));

@@ -32,7 +32,7 @@ function layout(rows) {
     yaxis: { range: [rows.length - 0.5, -0.5], showgrid: false, zeroline: false, showticklabels: false, fixedrange: true } };
 }
 async function draw() {
-  const value = props.value;
+  const value = sent();
   const old = root.querySelector(".forest-plot");
   if (!value || !value.rows || !value.rows.length) {
     if (old && window.Plotly) window.Plotly.purge(old);

@@ -1,7 +1,7 @@
 // Thumbnails to look at and to choose from.
 const root = element.querySelector(".ltg-grid");
 function draw() {
-  const value = props.value || {}, items = value.items || [];
+  const value = sent() || {}, items = value.items || [];
   const old = state.ids, at = old[state.focus], picked = Array.from(state.selected);
   state.ids = items.map((item) => item.id);
   if (old.join() !== state.ids.join()) {

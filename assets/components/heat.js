@@ -51,7 +51,7 @@ function curve(holder, chart) {
   holder.replaceChildren(made);
 }
 function draw() {
-  const value = props.value;
+  const value = sent();
   const inside = root.contains(document.activeElement);
   patch(root, { c: "ltg-heats " + ((value && value.c) || ""), k: value ? [].concat(value.k || []) : [] }, onAct);
   const charts = (value && value.charts) || {};

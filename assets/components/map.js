@@ -10,13 +10,13 @@ for (const [name, cls] of [["tools", "map-tools"], ["legend", "map-legend"], ["b
 const { box, tip } = parts;
 const SLOW = 6000; // points that a browser without WebGL draws
 const look = { size: 1, opacity: 0.75, density: true, hidden: new Set(), mask: new Uint8Array(0), count: 0, keep: null, type: "scatter" };
-let data = null, paint = {}, codes = null, ready = false, canGl = null, turn = 0, chosenSeen = null, held = { add: false, cut: false }, pressed = false, drawing = false;
+let data = null, paint = {}, codes = null, ready = false, canGl = null, turn = 0, chosenSeen = null, held = { add: false, cut: false }, pressed = false, drawing = false, ringed = "";
 function webgl() {
   if (canGl === null) { try { canGl = !!document.createElement("canvas").getContext("webgl"); } catch (error) { canGl = false; } }
   return canGl;
 }
 function take() {
-  const value = props.value;
+  const value = sent();
   if (!value || !value.n) { data = null; return; }
   if (!data || data.stamp !== value.stamp) {
     data = unpacked(value);
@@ -46,7 +46,7 @@ function tell() {
   const ids = [];
   for (let i = 0; i < data.n; i += 1) if (look.mask[i]) ids.push(data.id(i));
   trigger("lasso", { ids });
-  later();
+  setTimeout(later, 0); // the server is asked first, and answers while this is drawn
 }
 function visibleRows() {
   if (!data) return [];
@@ -96,11 +96,12 @@ function nothing(lines) {
 }
 async function draw() {
   take();
-  if (!data) { nothing(props.value && props.value.empty); return; }
+  if (!data) { nothing((sent() || {}).empty); return; }
   let Plotly;
   try { Plotly = await plotly(); } catch (error) { nothing([error.message]); return; }
   if (!ready) { box.replaceChildren(); box.className = "ltg-map"; box._key = undefined; }
   const traces = pointTraces(data, codes ? paint : {}, codes || new Uint8Array(data.n).fill(255), look);
+  ringed = wanted();
   const rings = (props.highlight || []).map(data.row).filter((row) => row >= 0);
   const shown = traces.length;
   if (rings.length) traces.push(ringTrace(data, rings, look.type));
@@ -212,7 +213,9 @@ root.addEventListener("keydown", (event) => { if (event.key === "Escape" && look
 box.tabIndex = 0;
 box.setAttribute("role", "application");
 tip.hidden = true;
-watch(["value", "paint", "highlight", "chosen"], later);
+function wanted() { return (props.highlight || []).join(); }
+watch(["value", "paint", "chosen"], later);
+watch("highlight", () => { if (wanted() !== ringed) later(); }); // to draw the same again costs a tenth of a second
 new ResizeObserver(() => { if (ready && box.offsetParent) window.Plotly.Plots.resize(box); }).observe(box);
 new MutationObserver(() => { if (ready) later(); }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
 later();

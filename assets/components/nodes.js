@@ -1,3 +1,9 @@
+// What the server sent; it comes as text, so that the framework does not watch each field.
+let sentText = null, sentValue = null;
+function sent() {
+  if (props.value !== sentText) { sentText = props.value; sentValue = sentText ? JSON.parse(sentText)[1] : null; }
+  return sentValue;
+}
 // Draws a tree of plain nodes {t: tag, c: class, x: text, a: attributes, k: children, act: [name, payload], w: width}.
 // Text goes through textContent and attributes through a short list, so no string of a user can become markup.
 const TAGS = new Set(("div span p h2 h3 h4 button img input label table thead tbody tr th td ul li b i small " +

@@ -3,7 +3,7 @@
 const asking = element;
 const OFTEN = 800, HIDDEN = 4000, PATIENCE = 10000;
 let heard = "", drawn = "", busy = false, asked = 0, gone = 0;
-watch("value", () => { ({ heard, tab: drawn } = props.value || { heard: "", tab: "" }); });
+watch("value", () => { ({ heard, tab: drawn } = sent() || { heard: "", tab: "" }); });
 function shown() {
   const panel = Array.from(document.querySelectorAll('[role=tabpanel][id^="tab-"]')).find((one) => one.getClientRects().length);
   return panel ? panel.id.slice("tab-".length) : "";

@@ -5,7 +5,7 @@ function onAct(name, payload) {
   trigger("act", Object.assign({ name }, payload));
 }
 function draw() {
-  const value = props.value;
+  const value = sent();
   patch(root, { c: "ltg-view " + ((value && value.c) || ""), k: value ? [].concat(value.k || []) : [] }, onAct);
   // What was opened takes the focus once, so that the keyboard goes on from there.
   const into = root.querySelector(".takes-focus");

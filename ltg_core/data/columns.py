@@ -250,8 +250,14 @@ class Columns:
         """Ids of samples by their places."""
         return [one.decode() for one in self.base().ids[places].tolist()]
 
-    def places_of(self, ids: Array, base: Base) -> Array:
-        """Place of each id (bytes), -1 where it is not known."""
+    def places_of(self, ids: Array, base: Base, key: str = "") -> Array:
+        """Place of each id (bytes), -1 where it is not known; kept under ``key``, which names these ids."""
+        if key:
+            kept: Array = self._column(("places", key), (), base, lambda one: self._places(ids, one))
+            return kept
+        return self._places(ids, base)
+
+    def _places(self, ids: Array, base: Base) -> Array:
         order = self._by_id(base)
         if not len(order):
             return np.full(len(ids), -1, dtype=np.int64)

@@ -20,7 +20,7 @@ from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
 from ltg_core.models.classifier import Classifier
 from ltg_core.workflows.breakdown import Ranked
-from ltg_core.workflows.store import FeatureStore
+from ltg_core.workflows.store import FeatureStore, Model
 
 UPLOAD = "u"
 """Begins the key of a picture that is no sample; the hash of its pixels follows."""
@@ -66,12 +66,14 @@ def likeness(ws: Workspace, classifier: Classifier, like: str) -> Likeness:
         InputError: It is not known, or has not been scored yet.
     """
     base = ws.columns.base()
-    unit, ids, scale = _unit_vectors(ws, FeatureStore(ws, classifier))
-    vector = _vector(ws, classifier, like, scale)
+    store = FeatureStore(ws, classifier)
+    unit, ids, scale = _unit_vectors(ws, store)
+    mine = np.flatnonzero(ids == like.encode())
+    vector = np.array(unit[mine[0]]) if len(mine) else _vector(ws, store, like, scale)
     near = np.empty(len(unit), dtype=np.float32)
     for start in range(0, len(unit), _BLOCK):
         near[start : start + _BLOCK] = unit[start : start + _BLOCK] @ vector
-    places = ws.columns.places_of(ids, base)
+    places = ws.columns.places_of(ids, base, key=f"units-{classifier.hash}-{store.stamp}")
     values = np.full(len(base), np.nan, dtype=np.float32)
     values[places[places >= 0]] = near[places >= 0].clip(-1, 1)
     values[base.ids == like.encode()] = np.nan
@@ -104,10 +106,10 @@ def feature_scale(ws: Workspace, classifier: Classifier) -> np.ndarray:
     return _unit_vectors(ws, FeatureStore(ws, classifier))[2]
 
 
-def _vector(ws: Workspace, classifier: Classifier, like: str, scale: np.ndarray) -> np.ndarray:
+def _vector(ws: Workspace, store: FeatureStore, like: str, scale: np.ndarray) -> np.ndarray:
     """The unit vector (D,) of a sample or an uploaded picture."""
     if like.startswith(UPLOAD):
-        raw = ws.array(_query_key(classifier, like.removeprefix(UPLOAD)))
+        raw = ws.array(_query_key(store.classifier, like.removeprefix(UPLOAD)))
         if raw is None:
             raise InputError(
                 "this picture is not known here, or to another classifier; choose the file again"
@@ -115,12 +117,12 @@ def _vector(ws: Workspace, classifier: Classifier, like: str, scale: np.ndarray)
         rows = raw[None]
     else:
         ws.sample(like)
-        rows = FeatureStore(ws, classifier).features([like])
+        rows = store.features([like])
     unit: np.ndarray = to_units(rows, scale)[0]
     return unit
 
 
-def _query_key(classifier: Classifier, hash: str) -> str:
+def _query_key(classifier: Model, hash: str) -> str:
     return f"query-{classifier.hash}-{hash}"
 
 

@@ -105,8 +105,7 @@ class FeatureStore:
     @property
     def stamp(self) -> str:
         """Changes with what is stored."""
-        self._load()
-        return content_hash("\n".join(self._names).encode())[:16]
+        return content_hash("\n".join(self._names if self._fresh else self._stored()).encode())[:16]
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Ids (n,) bytes and features (n, D) of everything that is stored, chunk by chunk, each sample once."""
@@ -162,10 +161,7 @@ class FeatureStore:
             return
         self._fresh = True
         self._widths: list[int] = self.ws.get_state(self._key("widths")) or []
-        prefix = self._key("ids", "")
-        self._names = sorted(
-            p.stem.removeprefix(prefix) for p in (self.ws.path / "arrays").glob(f"{prefix}*.npy")
-        )
+        prefix, self._names = self._key("ids", ""), self._stored()
         ids, chunks, rows = [np.empty(0, _ID)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for number, name in enumerate(self._names):
             some = self.ws.array(prefix + name)
@@ -178,6 +174,11 @@ class FeatureStore:
         every = np.concatenate(ids)
         self._ids, first = np.unique(every, return_index=True)
         self._chunk, self._row = np.concatenate(chunks)[first], np.concatenate(rows)[first]
+
+    def _stored(self) -> list[str]:
+        """Names of the chunks."""
+        prefix = self._key("ids", "")
+        return sorted(p.stem.removeprefix(prefix) for p in (self.ws.path / "arrays").glob(f"{prefix}*.npy"))
 
     def _key(self, what: str, chunk: str | None = None) -> str:
         return f"{what}-{self.classifier.hash}" + ("" if chunk is None else f"-{chunk}")

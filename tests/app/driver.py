@@ -30,6 +30,9 @@ class Driver:
         self.session = uuid.uuid4().hex
         self.config = self.http.get("/config").json()
         self.parts = {part["id"]: part for part in self.config["components"]}
+        for part in self.parts.values():
+            if _drawn(part):
+                part["props"]["value"] = json.loads(part["props"]["value"])[1]
         self.ids = {
             part["props"]["elem_id"]: part["id"]
             for part in self.config["components"]
@@ -133,8 +136,21 @@ class Driver:
                 and set(value) <= {"__type__", "props"}
             )
             if number in names and not nothing:
-                found[names[number]] = value
+                found[names[number]] = _opened(value) if _drawn(self.parts[number]) else value
         return found
+
+
+def _drawn(part: dict[str, Any]) -> bool:
+    """Whether it is one of our own components, whose values travel as text."""
+    return str(part["props"].get("html_template", "")).startswith('<div class="ltg-')
+
+
+def _opened(value: Any) -> Any:
+    if isinstance(value, str):
+        return json.loads(value)[1]
+    if isinstance(value, dict) and isinstance(value.get("value"), str):
+        return {**value, "value": json.loads(value["value"])[1]}
+    return value
 
 
 def texts(node: Any) -> str:

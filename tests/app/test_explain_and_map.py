@@ -72,6 +72,16 @@ def ids(ctx: Any) -> list[str]:
     return found
 
 
+@pytest.fixture
+def mapped(page: Driver, ctx: Any, ended: Ended) -> None:
+    """The workspace has a map."""
+    if not plots.ids_of(ctx):
+        page.fill("map-colour")
+        page.call("map-draw", "click")
+        job = ended("map", 540)
+        assert job.state == "done", job.reason
+
+
 def test_explain_answers_for_the_sample_that_was_clicked(page: Driver, ctx: Any, ended: Ended) -> None:
     one = ctx.workspace.query(Filter(origin="real"), limit=1)[0]
     jump = clicked_below(page, "browse-panel", {"name": "explain", "id": one})
@@ -174,11 +184,8 @@ def test_explain_without_a_sample_says_where_to_find_one(page: Driver, ctx: Any)
 
 
 @pytest.mark.timeout(600)
-def test_the_map_is_drawn_and_a_lasso_fills_the_gallery(page: Driver, ctx: Any, ended: Ended) -> None:
-    page.fill("map-colour")
-    page.call("map-draw", "click")
-    job = ended("map", 540)
-    assert job.state == "done", job.reason
+@pytest.mark.usefixtures("mapped")
+def test_the_map_is_drawn_and_a_lasso_fills_the_gallery(page: Driver, ctx: Any) -> None:
     sent = page.call("map-colour", "input", map_colour="correct")["map-plot"]
     points, paint = sent["value"], sent["paint"]
     ids = [points_id.hex() for points_id in np.frombuffer(base64.b64decode(points["ids"]), "V10").tolist()]
@@ -195,6 +202,8 @@ def test_the_map_is_drawn_and_a_lasso_fills_the_gallery(page: Driver, ctx: Any, 
     assert near["map-plot"]["highlight"] == [some[0], *sent_near]
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("mapped")
 def test_a_selection_is_paged_kept_tagged_and_taken_elsewhere(page: Driver, ctx: Any) -> None:
     ids = plots.ids_of(ctx)[:70]
     first = page.call("map-plot", "lasso", {"ids": ids})
@@ -223,6 +232,8 @@ def test_lists_of_a_selection_are_kept_recalled_and_forgotten() -> None:
         assert one.after(str(data["name"]), data, pages=3) == one
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("mapped")
 @pytest.mark.parametrize("bad", HOSTILE)
 def test_hostile_names_reach_the_map_as_plain_values(ctx: Any, bad: str) -> None:
     pixels = np.full((32, 32, 3), 100 + HOSTILE.index(bad), np.uint8)
@@ -252,6 +263,8 @@ def test_a_hundred_thousand_points_are_about_two_megabytes() -> None:
     np.testing.assert_allclose(x, coords[:, 0], atol=packed["box"][2] / 60_000)
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("mapped")
 def test_a_sample_that_is_not_on_the_map_is_placed_when_it_is_asked_for(page: Driver, ctx: Any) -> None:
     new = ctx.workspace.add_image(np.full((32, 32, 3), 201, np.uint8), origin="real", split="train")
     ctx.changed()

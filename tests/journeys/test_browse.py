@@ -109,8 +109,9 @@ def test_a_shared_link_opens_the_same_view_and_back_leaves_the_sample(visit: Vis
     cards.nth(3).click()
     expect(page.locator("#browse-panel .hero")).to_be_visible()
     page.wait_for_url(re.compile("sample="))
+    before = "?" + urlsplit(page.url).query
     cards.nth(4).click()
-    page.wait_for_function("was => location.search !== was", arg="?" + urlsplit(page.url).query)
+    page.wait_for_function("was => location.search !== was", arg=before)
     link, sources = page.url, [image.get_attribute("src") for image in cards.locator("img").all()]
     other = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
     other.goto(link)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,7 +48,7 @@ def placed(page: Any, component: Any) -> None:
 
 
 def given(page: Any, value: Any) -> None:
-    page.evaluate(f"window.props.value = {json.dumps(value)}; window.redraw();")
+    page.evaluate("(text) => { window.props.value = text; window.redraw(); }", Grid().postprocess(value))
 
 
 def focused(page: Any) -> str:

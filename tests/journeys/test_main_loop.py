@@ -33,9 +33,12 @@ def test_work_survives_a_reload_and_stops_when_told(visit: Visit) -> None:
     number = page.locator("#imagine-number input[type=number]")
     number.fill("32")
     number.press("Tab")
+    page.set_viewport_size({"width": 1120, "height": 420})
     with slowly(visit.address):
+        page.locator("#imagine-start").scroll_into_view_if_needed()
+        expect(page.locator("#imagine-results")).not_to_be_in_viewport()
         page.locator("#imagine-start").click()
-        expect(page.locator("#imagine-progress .job-running")).to_be_visible()
+        expect(page.locator("#imagine-progress .job-running")).to_be_in_viewport()
         page.reload()
         expect(page.locator("#header .chip.is-busy", has_text="Imagining")).to_be_visible()
         visit.tab("Imagine")
