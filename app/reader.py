@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import tempfile
 import threading
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +27,7 @@ _MEMORY_GB = 4.0
 
 
 class Reader:
-    """One process for all visitors, which needs no accelerator and may fall over.
+    """One process for all visitors, which needs no accelerator, is locked in (``confined``) and may fall over.
 
     Args:
         settings: An upload is held in memory twice at most, so the limit follows from the largest that is allowed.
@@ -38,36 +41,48 @@ class Reader:
         memory = memory or int((_MEMORY_GB + 2 * settings.upload_mb / 1024) * 2**30)
         alone = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         desk = "ltg_core.workflows.looking:desk"
-        self.worker = Worker(desk, name="reader", environment=alone, memory=memory)
+        workspace = settings.workspace.resolve()
+        workspace.mkdir(parents=True, exist_ok=True)
+        sent = os.environ.get("GRADIO_TEMP_DIR") or os.path.join(tempfile.gettempdir(), "gradio")
+        # Who sits at the machine may name any file on the page, so its reader may read any; but each look only its own.
+        options = {
+            "readable": ["/"] if settings.local else [str(workspace), sent],
+            "writable": str(workspace),
+        }
+        locks = "ltg_core.workflows.confined:process"
+        self.worker = Worker(desk, options, name="reader", environment=alone, memory=memory, first=locks)
         self._seconds = seconds
 
-    def weights(self, path: Path, arch: str) -> WeightsReport:
+    def weights(self, path: Path, arch: str, folder: Path) -> WeightsReport:
         """See ``inspect_weights``.
+
+        Args:
+            path: The file or model folder.
+            arch: Its architecture where somebody knows it.
+            folder: Where a zip may be unpacked for a moment, inside the workspace.
 
         Raises:
             LtgError: As there, or it took too much time or memory.
         """
         from ltg_core.workflows import looking
 
-        return looking.report_of(self._ask("weights", path, {"arch": arch}))
+        with _room(folder) as room:
+            return looking.report_of(self._ask("weights", path, {"arch": arch, "room": str(room)}))
 
     def picture(self, path: Path, folder: Path) -> Image.Image:
         """A picture, decoded.
 
         Args:
             path: The file.
-            folder: Where its pixels may lie for a moment.
+            folder: Where its pixels may lie for a moment, inside the workspace.
 
         Raises:
             InputError: It is none, or took too much time or memory.
         """
         from ltg_core.workflows import looking
 
-        out = folder / f"{uuid.uuid4().hex}.pixels"
-        try:
-            return looking.picture_of(out, self._ask("picture", path, {"out": str(out)}))
-        finally:
-            out.unlink(missing_ok=True)
+        with _room(folder) as room:
+            return looking.picture_of(room, self._ask("picture", path, {"room": str(room)}))
 
     def close(self) -> None:
         """End the process."""
@@ -96,6 +111,19 @@ class Reader:
             raise _refused(path) from None
         finally:
             timer.cancel()
+
+
+@contextlib.contextmanager
+def _room(folder: Path) -> Iterator[Path]:
+    """An empty folder for one look, gone afterwards, also when the process that wrote to it was ended."""
+    from ltg_core.data.blobs import temporary_name
+
+    room = folder / temporary_name()
+    room.mkdir()
+    try:
+        yield room
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
 
 
 def _refused(path: Path) -> InputError:

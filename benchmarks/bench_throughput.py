@@ -197,17 +197,23 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "throughput.json")
     options = parser.parse_args()
-    found: dict[str, Any] = {
-        name: row for name, row in (read_json(options.out) or {}).items() if isinstance(row, dict)
-    }
+    known = read_json(options.out) or {}
+    then = {name: known[name] for name in ("commit", "load") if name in known}
+    found: dict[str, Any] = {name: then | row for name, row in known.items() if isinstance(row, dict)}
+
+    def keep(rows: dict[str, dict[str, Any]]) -> None:
+        """Write at once: a run that is stopped keeps what it measured, and every row says when that was."""
+        load = [round(v, 1) for v in os.getloadavg()]
+        found.update({name: row | {"commit": commit(), "load": load} for name, row in rows.items()})
+        write_json(options.out, {"machine": machine(), **found})
+
     if "scoring" in options.parts:
-        found |= {f"scoring, {name}": row for name, row in scoring(options.repeats, options.images).items()}
+        for name in ("bundled", "resnet18"):
+            keep({f"scoring, {name}": scoring(options.repeats, options.images, (name,))[name]})
     if "head" in options.parts:
-        found["head, seconds"] = head(options.samples, 512, 10)
+        keep({"head, seconds": head(options.samples, 512, 10)})
     if "gradients" in options.parts:
-        found["integrated gradients"] = integrated_gradients(options.repeats, 64)
-    load = [round(v, 1) for v in os.getloadavg()]
-    write_json(options.out, {"commit": commit(), "machine": machine(), "load": load, **found})
+        keep({"integrated gradients": integrated_gradients(options.repeats, 64)})
     for name, row in found.items():
         print(
             name, {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}

@@ -72,7 +72,7 @@ ZOO: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("timm:efficientformer_l1", 224, {}),
     ("timm:levit_128s", 224, {}),
     ("timm:poolformer_s12", 64, {}),
-    ("timm:mixer_s32_224", 32, {"img_size": [32, 32]}),
+    ("timm:mixer_s32_224", 64, {"img_size": [64, 64]}),
     ("timm:resmlp_12_224", 32, {"img_size": [32, 32]}),
     ("timm:resnet18", 64, {"in_chans": 1}),
     ("torchvision:resnet18", 64, {}),
@@ -213,6 +213,7 @@ def walk(arch: str, side: int, options: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {"input": side, "stage": "load"}
     try:
         net = build(arch, CLASSES, options)
+        fill(net)
         settle(net, torch.randn(8, options.get("in_chans", 3), side, side))
         usual = default_preprocess(arch, options)
         usual = grey(usual) if options.get("in_chans") == 1 and usual.channels == 3 else usual
@@ -241,6 +242,27 @@ def walk(arch: str, side: int, options: dict[str, Any]) -> dict[str, Any]:
         }
     del row["stage"]
     return {**row, "seconds": round(time.monotonic() - started, 1)}
+
+
+def fill(net: Any) -> None:
+    """Draw what an architecture begins as zeros, as training would: last layers and last scales of residual branches.
+
+    With them every logit is the same whatever the image, or a branch is not there: the gradient is zero because
+    of where training begins, which says nothing of the code under test. What is added (bias, beta) stays zero.
+    """
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if (
+                parameter.is_floating_point()
+                and not name.endswith(("bias", "beta"))
+                and not bool(parameter.any())
+            ):
+                if parameter.ndim > 1:
+                    torch.nn.init.normal_(parameter, std=0.02)
+                else:
+                    torch.nn.init.ones_(parameter)
 
 
 def settle(net: Any, batch: Any) -> None:
@@ -335,8 +357,8 @@ def write_table(rows: dict[str, Any]) -> None:
     lines = [
         "# Architectures that were tried",
         "",
-        "Written by `make bench-zoo`; do not edit. Each network has random weights and the statistics of one random batch (so nothing here is about accuracy), and "
-        "the smallest input that was found to work. It is built by name, saved, **loaded** again from its file, asked for "
+        "Written by `make bench-zoo`; do not edit. Each network has random weights (those that its architecture begins as zeros are drawn too, for a "
+        "last layer of zeros has no gradient) and the statistics of one random batch, so nothing here is about accuracy; it gets the smallest input that was found to work. It is built by name, saved, **loaded** again from its file, asked for "
         "**logits** and **features**, for the **gradient of a signal** (entropy, or energy where random logits saturate) with respect to the image, for one "
         "**attribution** (Grad-CAM where a layer with places was found, else saliency), and an **epistemic head** is fitted on "
         "it and differentiated.",

@@ -46,6 +46,21 @@ def test_rows_that_earlier_code_gave_are_marked_in_the_table_of_architectures(
     assert "†" not in (tmp_path / "zoo.md").read_text(encoding="utf-8")
 
 
+def test_what_an_architecture_begins_as_zeros_is_drawn_and_the_rest_is_left() -> None:
+    from ltg_core.models.architectures import build
+
+    torch.manual_seed(0)
+    net = build("timm:resmlp_12_224", 6, {"img_size": [32, 32]})
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    assert not net.head.weight.any()
+    x = torch.rand(1, 3, 32, 32, requires_grad=True)
+    assert not torch.autograd.grad(net.eval()(x).square().sum(), x)[0].any()
+    bench_zoo.fill(net)
+    assert torch.autograd.grad(net(x).square().sum(), x)[0].any()
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"head.weight"} and 0.01 < float(net.head.weight.detach().std()) < 0.04
+
+
 def test_the_arms_of_category_extrapolation_have_equal_auxiliaries_and_finished_ones_are_read(
     tmp_path: Path,
 ) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ltg_core.workflows import WeightsReport
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt")
+_FOLDER = ".zip"
 _NUMBERS = ("height", "width", "crop_pct")
 _FIELDS = (*_NUMBERS, "resize", "interpolation", "order", "mean", "std")
 _RESIZE = [
@@ -38,15 +39,15 @@ def build(ctx: AppContext, w: SimpleNamespace) -> None:
     with gr.Row(elem_classes="boxes"):
         with gr.Column(elem_classes="box"):
             w.weights = gr.File(
-                label="Weights, and a JSON card if there is one",
+                label="Weights, with a JSON card if there is one, or a zipped model folder",
                 file_count="multiple",
-                file_types=[*_WEIGHTS, ".json"],
+                file_types=[*_WEIGHTS, ".json", _FOLDER],
                 elem_id="setup-weights",
                 height=130,
             )
             w.weights_path = gr.Textbox(
                 label="or a path on this machine",
-                placeholder="…/net.safetensors",
+                placeholder="…/net.safetensors, or a folder that save_pretrained wrote",
                 max_length=4000,
                 visible=ctx.settings.local,
                 elem_id="setup-weights-path",
@@ -181,7 +182,9 @@ def use_classifier(
     """Load, remember and score with a classifier of somebody's own."""
     place, card = _chosen(ctx, files, path)
     if place is None:
-        raise InputError(f"give one file with weights ({', '.join(_WEIGHTS)}); none was given")
+        raise InputError(
+            f"give one file with weights ({', '.join(_WEIGHTS)}) or a zipped model folder; none was given"
+        )
     names = labels_from_text(labels) if (labels or "").strip() else None
 
     arguments = {
@@ -213,10 +216,17 @@ def revise(ctx: AppContext, change: dict[str, Any]) -> Job:
 def _chosen(ctx: AppContext, files: list[str] | None, path: str) -> tuple[Path | None, Path | None]:
     """The weight file and the card, uploaded or named."""
     given = [uploaded(ctx, file) for file in files or []]
-    weights = [file for file in given if file.suffix.lower() in _WEIGHTS]
+    weights = [file for file in given if file.suffix.lower() in (*_WEIGHTS, _FOLDER)]
     cards = [file for file in given if file.suffix.lower() == ".json"]
     if len(weights) > 1:
-        raise InputError(f"give one file with weights ({', '.join(_WEIGHTS)}); {len(weights)} were given")
+        raise InputError(
+            f"give one file with weights ({', '.join(_WEIGHTS)}) or one zipped model folder; {len(weights)} were given"
+        )
+    if weights and cards and (weights[0].suffix.lower() == _FOLDER or cards[0].name == "config.json"):
+        raise InputError(
+            f"'{cards[0].name}' cannot be read beside '{weights[0].name}': zip the model's folder (config.json, "
+            "preprocessor_config.json, *.safetensors) and give the zip alone"
+        )
     if weights:
         return weights[0], cards[0] if cards else None
     if (path or "").strip():
@@ -227,7 +237,7 @@ def _chosen(ctx: AppContext, files: list[str] | None, path: str) -> tuple[Path |
 def _inspect(ctx: AppContext, place: Path, card: Path | None, arch: str) -> WeightsReport:
     if card is not None:
         place.with_suffix(".json").write_bytes(card.read_bytes())
-    return ctx.machine.reader.weights(place, (arch or "").strip())
+    return ctx.machine.reader.weights(place, (arch or "").strip(), ctx.workspace.path / "tmp")
 
 
 def _filled(w: SimpleNamespace, found: Preprocess | None) -> dict[Any, Any]:
@@ -259,7 +269,8 @@ def told(report: WeightsReport) -> Node:
     if report.classes:
         line += f", {report.classes:,} outputs"
     if report.card:
-        line += "; the card beside it names the rest"
+        beside = Path(report.name).suffix.lower() in _WEIGHTS
+        line += "; the card beside it names the rest" if beside else "; its configuration names the rest"
     offers = [
         h("button.condition", f"{name} · {score:.0%}", act=("arch", {"arch": name}), type="button")
         for name, score in report.suggested
@@ -281,7 +292,8 @@ def shown(ctx: AppContext) -> Node:
             empty(
                 "What is needed",
                 "A weight file (safetensors, or a weights-only state dict), the name of its architecture, and the "
-                "class names in the order of its outputs. Nothing in the file is ever executed.",
+                "class names in the order of its outputs; or a zip of a folder that save_pretrained wrote "
+                "(transformers, timm), which says all three. Nothing in the file is ever executed.",
             ),
         )
     return view(h("h3", "In use"), facts(_rows(classifier)), *_below())

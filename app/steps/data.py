@@ -16,7 +16,9 @@ from app.steps.states import DATA, onward
 from ltg_core.errors import InputError
 from ltg_core.jobs import Job
 
-_KINDS = (".zip", ".parquet", ".csv", ".jsonl")
+_KINDS = (
+    ".zip", ".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".tar", ".tar.gz", ".tgz", ".npz", ".npy"
+)  # fmt: skip
 _HOLDOUTS = [
     ("Nothing", ""),
     ("20 % for validation", "0.2"),
@@ -32,7 +34,7 @@ def build(ctx: AppContext, w: SimpleNamespace) -> None:
     with gr.Row(elem_classes="boxes"):
         with gr.Column(elem_classes="box"):
             w.file = gr.File(
-                label="Zip of class folders, Parquet, CSV",
+                label="Zip or tar, Parquet, CSV, JSONL, npz",
                 file_types=list(_KINDS),
                 elem_id="setup-file",
                 height=130,
@@ -102,9 +104,10 @@ def shown(ctx: AppContext) -> Node:
             h("h3", "No data yet"),
             empty(
                 "What is needed",
-                "Real images with labels: a folder of class folders (with train, val and test above them or without), "
-                "a zip of it, or a table with a column path or image and one with the class. Hold some out: accuracy "
-                "and percentiles are measured on images that the classifier has not seen.",
+                "Real images with labels: class folders (with train, val and test above them or without), as a zip or "
+                "tar; a zip with metadata.csv or metadata.jsonl beside the images; WebDataset shards; Parquet with "
+                "the images in it; arrays (npz). Hold some out: accuracy and percentiles are measured on images that "
+                "the classifier has not seen.",
             ),
         )
     last = workflows.last_import(ws) or {}

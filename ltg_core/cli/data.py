@@ -24,7 +24,9 @@ Answer = tuple[Any, str]
 def configure_demo(parser: argparse.ArgumentParser) -> None:
     """``demo load`` and ``demo build``."""
     what = parser.add_subparsers(title="what to do", metavar="WHAT", required=True, parser_class=LazyParser)
-    what.add_parser("load", help="put the demo into a workspace and score it", configure=_configure_load)
+    what.add_parser(
+        "load", help="put the demo into a workspace, score it and fit its head", configure=_configure_load
+    )
     what.add_parser(
         "build",
         help="render the world and train every model anew; hours without a GPU; goes on where it was stopped",
@@ -57,15 +59,15 @@ def _demo_load(args: argparse.Namespace, console: Console) -> Answer:
 
     console.hush()
     with opened(args, create=True) as ws:
-        workflows.open_demo(
-            ws, args.folder or workflows.DEMO, on_progress=console.progress, cancel=console.cancel
+        classifier = workflows.prepare_demo(
+            ws,
+            args.folder or workflows.DEMO,
+            device=device_of(args),
+            on_progress=console.progress,
+            cancel=console.cancel,
         )
-        classifier = workflows.active_classifier(ws, device=device_of(args))
-        run = workflows.score(ws, classifier, on_progress=console.progress, cancel=console.cancel)
-        fitted = workflows.reference(ws, classifier) is not None
-        advice = "" if fitted else ". Fit the epistemic head next: fit-head"
-        data = {"samples": ws.count(), "classifier": classifier.info(), "score": run.result, "head": fitted}
-        return data, f"The demo is in '{ws.path}': {ws.count():,} samples, scored{advice}."
+        data = {"samples": ws.count(), "classifier": classifier.info()}
+        return data, f"The demo is in '{ws.path}': {ws.count():,} samples, scored, and the head fitted."
 
 
 def _demo_build(args: argparse.Namespace, console: Console) -> Answer:

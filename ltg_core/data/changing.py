@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import itertools
+import json
+import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ltg_core.data import reading
@@ -18,6 +20,7 @@ from ltg_core.errors import InputError
 # What makes two samples of one run different even where their pixels agree, such as a guided image at
 # weight 0 and its control.
 _IDENTITY_META = ("control", "source", "prompt", "seed")
+_ROWS = 200  # of four values each: SQLite takes 999 in one statement everywhere
 _INSERT = (
     "INSERT INTO samples (id, image_hash, suffix, origin, split, label, label_name, source, caption, meta,"
     " belief, belief_reason, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -92,23 +95,62 @@ def _rename_labels(database: Database, read_as: Mapping[str, str]) -> None:
 def set_scores(
     database: Database, model_hash: str, name: str, values: Mapping[str, tuple[float, float]]
 ) -> None:
-    """Record one signal of one classifier."""
-    rows = [(i, _number(value), _number(percentile)) for i, (value, percentile) in values.items()]
+    """Record one signal of one classifier; ``values`` by sample id."""
+    pairs = list(values.values())
+    set_signals(database, model_hash, list(values), {name: ([v for v, _ in pairs], [p for _, p in pairs])})
+
+
+def set_signals(
+    database: Database,
+    model_hash: str,
+    ids: Sequence[str],
+    values: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+) -> None:
+    """Record several signals of one classifier in one transaction; ``Workspace.set_signals`` says more."""
     with database.write() as connection:
-        signal = reading.signal_key(connection, model_hash, name)
-        connection.executemany(
-            f"INSERT OR REPLACE INTO scores SELECT {signal}, seq, ?2, ?3 FROM samples WHERE id = ?1", rows
-        )
+        places = _places(connection, ids)
+        for name, (numbers, percentiles) in values.items():
+            key = itertools.repeat(reading.signal_key(connection, model_hash, name))
+            _replace(connection, "scores", key, places, _numbers(numbers), _numbers(percentiles))
 
 
 def set_predictions(database: Database, model_hash: str, values: Mapping[str, Sequence[Any]]) -> None:
     """Record the predictions of one classifier."""
-    rows = [(i, int(value[0]), _number(value[1])) for i, value in values.items()]
+    found = values.values()
     with database.write() as connection:
-        model = reading.model_key(connection, model_hash)
-        connection.executemany(
-            f"INSERT OR REPLACE INTO predictions SELECT {model}, seq, ?2, ?3 FROM samples WHERE id = ?1", rows
-        )
+        model = itertools.repeat(reading.model_key(connection, model_hash))
+        chosen = [int(value[0]) for value in found]
+        places = _places(connection, list(values))
+        _replace(connection, "predictions", model, places, chosen, _numbers([value[1] for value in found]))
+
+
+def _places(connection: sqlite3.Connection, ids: Sequence[str]) -> list[int | None]:
+    """The number of each sample inside the database, None for one that is not there."""
+    found: dict[str, int] = dict(
+        connection.execute(
+            "SELECT s.id, s.seq FROM json_each(?) j CROSS JOIN samples s ON s.id = j.value",
+            (json.dumps(list(ids)),),
+        ).fetchall()
+    )
+    return [found.get(sample) for sample in ids]
+
+
+def _replace(
+    connection: sqlite3.Connection,
+    table: str,
+    key: Iterable[int],
+    places: Sequence[int | None],
+    *columns: Sequence[float | None],
+) -> None:
+    """Write columns into a table, many rows a statement: most of what a row costs is its statement."""
+    rows: Iterator[tuple[Any, ...]] = zip(key, places, *columns, strict=False)  # the key repeats for ever
+    if None in places:
+        rows = (row for row in rows if row[1] is not None)
+    one = f"({', '.join('?' * (2 + len(columns)))})"
+    while part := list(itertools.islice(rows, _ROWS)):
+        many = ", ".join([one] * len(part))
+        flat = list(itertools.chain.from_iterable(part))
+        connection.execute(f"INSERT OR REPLACE INTO {table} VALUES {many}", flat)
 
 
 def put_state(database: Database, key: str, value: Any) -> None:
@@ -161,7 +203,6 @@ def _text(value: str) -> str:
     return value.encode("utf-8", "replace").decode("utf-8")
 
 
-def _number(value: float) -> float | None:
+def _numbers(values: Sequence[float]) -> list[float | None]:
     """SQLite has no NaN; infinities stay, they sort where they should."""
-    number = float(value)
-    return None if math.isnan(number) else number
+    return [float(value) if value == value else None for value in values]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ltg_core.data.arrays import Arrays
 from ltg_core.data.arrow import SavedToDisk, is_saved
@@ -87,7 +87,7 @@ def open_source(path: Path | str, *, online: bool = False) -> Source:
     if not path.exists():
         raise DatasetError(f"'{path}' does not exist")
     if suffix == ".zip":
-        return ImageFolder(ZipTree(path), path.name)
+        return _open_zip(path)
     if suffix == ".parquet":
         return Parquet([path], path.parent)
     if suffix in _LINES:
@@ -102,13 +102,9 @@ def open_source(path: Path | str, *, online: bool = False) -> Source:
 def _open_folder(path: Path) -> Source:
     if is_saved(path):
         return SavedToDisk(path)
-    table = _described(path)
-    if table is not None:
-        return table
-    splits = sorted(p for p in path.iterdir() if p.is_dir() and p.name.lower() in SPLITS)
-    described = [(SPLITS[p.name.lower()], _described(p)) for p in splits]
-    if described and all(part is not None for _, part in described):
-        return Joined([(split, part) for split, part in described if part is not None])
+    described = _tables(path, [p.name for p in path.iterdir() if p.is_dir()])
+    if described is not None:
+        return described
     tables = sorted(file for file in path.rglob("*.parquet") if not file.name.startswith("."))
     if tables:
         return Parquet(tables, path)
@@ -118,11 +114,41 @@ def _open_folder(path: Path) -> Source:
     return ImageFolder(FolderTree(path), path.name)
 
 
-def _described(path: Path) -> Lines | None:
+def _open_zip(path: Path) -> Source:
+    """Class folders, or image files with tables beside them; one folder around all of it does not count."""
+    tree = ZipTree(path)
+    try:
+        names = [PurePosixPath(name).parts for name in tree.names() if not name.startswith("__MACOSX/")]
+        around = {parts[0] for parts in names} if all(len(parts) > 1 for parts in names) else set()
+        home = PurePosixPath(*around) if len(around) == 1 and around.isdisjoint(SPLITS) else PurePosixPath()
+        depth = len(home.parts)
+        tables = _tables(home, {parts[depth] for parts in names if len(parts) > depth + 1}, tree)
+    except BaseException:
+        tree.close()
+        raise
+    return ImageFolder(tree, path.name) if tables is None else tables
+
+
+def _tables(
+    folder: Path | PurePosixPath, within: Collection[str], inside: ZipTree | None = None
+) -> Source | None:
+    """Image files that tables beside them describe: one for all, or one in each split folder ``within``."""
+    table = _described(folder, inside)
+    if table is not None:
+        return table
+    splits = sorted(name for name in within if name.lower() in SPLITS)
+    described = [(SPLITS[name.lower()], _described(folder / name, inside)) for name in splits]
+    if described and all(part is not None for _, part in described):
+        return Joined([(split, part) for split, part in described if part is not None])
+    return None
+
+
+def _described(folder: Path | PurePosixPath, inside: ZipTree | None) -> Lines | None:
     """Image files described by a table beside them, as Hugging Face's image folders have it."""
     for name in _METADATA:
-        if (path / name).is_file():
-            table = Lines(path / name, path)
+        file = folder / name
+        if inside.has(str(file)) if inside is not None else Path(file).is_file():
+            table = Lines(file, folder, inside)
             if table.roles() & {"label", "class_name"}:
                 return table
     return None

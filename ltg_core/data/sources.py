@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import errno
+import io
+import lzma
 import os
 import stat
 import struct
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from ltg_core.data.images import IMAGE_SUFFIXES, MAX_FILE_BYTES
 from ltg_core.errors import DatasetError
@@ -22,6 +26,17 @@ SPLITS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 MAX_ZIP_ENTRIES = 500_000
+MAX_TABLE_BYTES = 512 * 2**20
+DAMAGED = (
+    struct.error,
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+)
+"""What reading an entry of a damaged zip file raises beside OSError."""
 _ENTRY = b"PK\x01\x02"
 MAX_ZIP_BYTES = 200 * 1024**3
 MAX_ZIP_RATIO = 100
@@ -133,11 +148,34 @@ class ZipTree(Tree):
     def read(self, name: str) -> bytes:
         """The bytes of one entry; never more than its header declares."""
         try:
+            if self._zip.getinfo(name).file_size > MAX_FILE_BYTES:
+                raise ValueError(f"larger than {MAX_FILE_BYTES // 1_048_576} MB")
             return self._zip.read(name)
+        except KeyError as error:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
+        except ValueError:
+            raise
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
             raise ValueError(f"damaged in the zip file: {error}") from error
         except Exception as error:  # zlib, lzma and bz2 each raise their own
             raise ValueError(f"damaged in the zip file: {type(error).__name__}") from error
+
+    def has(self, name: str) -> bool:
+        """Whether there is such an entry."""
+        return name in self._zip.NameToInfo
+
+    def text(self, name: str) -> IO[str]:
+        """A text file in it, as UTF-8, read as a stream.
+
+        Raises:
+            DatasetError: It is larger than any table of this many rows.
+        """
+        if self._zip.getinfo(name).file_size > MAX_TABLE_BYTES:
+            raise DatasetError(
+                f"the table {name!r:.120} is larger than {MAX_TABLE_BYTES // 2**20} MB; unpack the zip and import "
+                "the folder"
+            )
+        return io.TextIOWrapper(self._zip.open(name), encoding="utf-8-sig", newline="")
 
     def close(self) -> None:
         """Close the zip file."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import posixpath
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 from ltg_core.data.images import MAX_FILE_BYTES
-from ltg_core.data.sources import Key, Row, Source, canonical_split, split_of
+from ltg_core.data.sources import DAMAGED, Key, Row, Source, ZipTree, canonical_split, split_of
 from ltg_core.errors import DatasetError
 
 COLUMNS = {
@@ -96,11 +97,13 @@ class Table(Source):
 
     Args:
         root: Folder that paths are relative to, and that no path may leave: a table from somebody else must
-            not name files elsewhere on this machine.
+            not name files elsewhere on this machine. With ``inside`` a folder in there.
+        inside: The zip file in which the images lie.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root.resolve()
+    def __init__(self, root: Path | PurePosixPath, inside: ZipTree | None = None) -> None:
+        self._root = root.resolve() if isinstance(root, Path) else root
+        self._inside = inside
 
     def _key(self, record: Mapping[str, Any], roles: Roles, split: str) -> Key:
         return key_of_record(record, roles, split)
@@ -128,7 +131,9 @@ class Table(Source):
             return place, None, "has no image"
         if "\0" in path:
             return place, None, "has an impossible path"
-        file = (self._root / path).resolve()
+        if self._inside is not None:
+            return self._zipped(path, self._inside)
+        file = Path(self._root / path).resolve()
         if not file.is_relative_to(self._root):
             return path, None, "lies outside the data set's folder"
         try:
@@ -137,6 +142,15 @@ class Table(Source):
             return path, file.read_bytes(), ""
         except OSError as error:
             return path, None, f"cannot be read: {error.strerror or error}"
+
+    def _zipped(self, path: str, inside: ZipTree) -> tuple[str, bytes | None, str]:
+        name = posixpath.normpath(posixpath.join(str(self._root), path.replace("\\", "/")))
+        if name.startswith(("/", "..")) or not PurePosixPath(name).is_relative_to(self._root):
+            return path, None, "lies outside the data set's folder"
+        try:
+            return path, inside.read(name), ""
+        except (OSError, ValueError) as error:
+            return path, None, f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 class Parquet(Table):
@@ -233,12 +247,19 @@ class Parquet(Table):
 class Lines(Table):
     """A CSV (comma, semicolon or tab) or JSONL file whose rows name image files.
 
+    Args:
+        path: The file; with ``inside`` its name in there.
+        root: Folder that its paths are relative to.
+        inside: The zip file in which it lies.
+
     Raises:
         DatasetError: The file is no text, has no rows, or has no column with images.
     """
 
-    def __init__(self, path: Path, root: Path) -> None:
-        super().__init__(root)
+    def __init__(
+        self, path: Path | PurePosixPath, root: Path | PurePosixPath, inside: ZipTree | None = None
+    ) -> None:
+        super().__init__(root, inside)
         self._path = path
         first = next((record for _, record in self._records() if record is not None), None)
         if first is None:
@@ -276,9 +297,19 @@ class Lines(Table):
         """The roles that have a column."""
         return set(self._roles)
 
+    def close(self) -> None:
+        """Close the zip file."""
+        if self._inside is not None:
+            self._inside.close()
+
+    def _opened(self) -> IO[str]:
+        if self._inside is not None:
+            return self._inside.text(str(self._path))
+        return open(self._path, encoding="utf-8-sig", newline="")
+
     def _records(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
         try:
-            with open(self._path, encoding="utf-8-sig", newline="") as file:
+            with self._opened() as file:
                 if self._path.suffix.lower() in (".jsonl", ".ndjson"):
                     yield from enumerate(_json_lines(file))
                 else:
@@ -289,7 +320,7 @@ class Lines(Table):
                         yield index, {k: _typed(v) for k, v in record.items() if isinstance(k, str)}
         except UnicodeDecodeError as error:
             raise DatasetError(f"'{self._path.name}' is not UTF-8 text: {error}") from error
-        except (OSError, csv.Error) as error:
+        except (OSError, csv.Error, *DAMAGED) as error:
             raise DatasetError(f"'{self._path.name}' cannot be read: {error}") from error
 
 

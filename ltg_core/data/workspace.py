@@ -246,6 +246,18 @@ class Workspace:
         """Record a signal: sample id → (value, percentile). Old values are replaced, unknown ids left out."""
         changing.set_scores(self.database, model_hash, name, values)
 
+    def set_signals(
+        self,
+        model_hash: str,
+        ids: Sequence[str],
+        values: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    ) -> None:
+        """Record several signals at once, all or none: name → values and percentiles, one for each of ``ids``.
+
+        Old ones are replaced, unknown ids left out; a NaN is kept as none.
+        """
+        changing.set_signals(self.database, model_hash, ids, values)
+
     def scores(self, ids: Sequence[str], model_hash: str, name: str) -> dict[str, Score]:
         """Scores of those samples that have one."""
         return reading.scores(self.database, ids, model_hash, name)

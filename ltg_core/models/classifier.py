@@ -74,7 +74,6 @@ class Classifier:
         self.name = name
         self.arch = arch
         self.options: dict[str, Any] = dict(options or {})
-        self.notes: tuple[str, ...] = tuple(notes)
         self.labels: tuple[str, ...] = tuple(str(label) for label in labels)
         self.preprocess = preprocess
         self.device = _usable(device)
@@ -83,6 +82,8 @@ class Classifier:
         self.units = Units.fitting(units, len(self.labels), keep, f"{name} ({arch})")
         size = (preprocess.height, preprocess.width)
         self.feature_layer = self._existing(feature_layer, calls) or layers.find_feature_layer(calls, units)
+        said = layers.averaged(calls, self.feature_layer)
+        self.notes: tuple[str, ...] = tuple(dict.fromkeys([*notes, *([said] if said else [])]))
         self.early_layer = self._existing(early_layer, calls) or layers.find_early_layer(calls, *size)
         self.gradcam_layer = layers.find_gradcam_layer(calls, *size)
         self.grids = layers.grids(calls, *size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -202,18 +202,23 @@ def _timm_folder(path: Path, config: dict[str, Any]) -> ModelFolder:
     return ModelFolder(arch, options, found.state, labels, preprocess, path.name, notes)
 
 
+def without_weights(folder: str, names: Sequence[str]) -> ModelError:
+    """What to say of a folder with these files and no safetensors among them."""
+    if any(Path(name).suffix in _PICKLED for name in names):
+        return UnsafeFile(
+            f"'{folder}' holds pickled weights only; convert them where you trust their maker "
+            "(model.save_pretrained writes safetensors), and choose the folder again"
+        )
+    return ModelError(f"'{folder}' holds no *.safetensors")
+
+
 def _weight_files(path: Path) -> list[Path]:
     """The safetensors files of a folder, those that lie outside it refused."""
     files = sorted(path.glob("*.safetensors"))
     if (path / "model.safetensors").is_file():
         files = [path / "model.safetensors"]
     if not files:
-        if any(file.suffix in _PICKLED for file in path.iterdir()):
-            raise UnsafeFile(
-                f"'{path.name}' holds pickled weights only; convert them where you trust their maker "
-                "(model.save_pretrained writes safetensors), and choose the folder again"
-            )
-        raise ModelError(f"'{path.name}' holds no *.safetensors")
+        raise without_weights(path.name, [file.name for file in path.iterdir()])
     root = path.resolve()
     index = path / "model.safetensors.index.json"
     named = list(read_json(index).get("weight_map", {}).values()) if index.is_file() else []

@@ -98,26 +98,58 @@ def record(net: nn.Module, batch: torch.Tensor) -> tuple[list[Call], torch.Tenso
 def find_feature_layer(calls: list[Call], classes: int) -> str:
     """The last linear layer with one output a class; its input is what the classifier knows about an image.
 
-    A 1×1 convolution on a pooled map is the same thing and counts as one.
+    A 1×1 convolution is the same thing at every position. On a pooled map it counts as one; over several positions
+    (SqueezeNet, all-convolutional networks) too, where nothing that was learned comes after it: the features are then
+    its input, averaged over the positions.
 
     Raises:
         UnsupportedError: There is none.
     """
-    for call in reversed(calls):
+    for place, call in reversed(list(enumerate(calls))):
         if isinstance(call.module, nn.Linear) and call.module.out_features == classes:
             return call.name
         if isinstance(call.module, nn.Conv2d) and call.module.out_channels == classes:
-            if call.module.kernel_size == (1, 1) and call.input[-2:] == (1, 1):
+            pointwise = call.module.kernel_size == (1, 1)
+            if pointwise and (call.input[-2:] == (1, 1) or _ends_in(calls, place)):
                 return call.name
             raise UnsupportedError(
-                f"the network ends in the convolution {call.name!r} over {call.input[-1]}×{call.input[-2]} "
-                "positions, so that there is no single feature vector before the classes; name a "
-                "feature_layer (its averaged input is used) or choose a network with a linear head"
+                f"the last convolution with {classes} outputs, {call.name!r}, "
+                + (
+                    "is followed by other layers"
+                    if pointwise
+                    else f"looks at {_side(call.module)} positions at once"
+                )
+                + ", so that there is no single feature vector before the classes; name a feature_layer (its averaged "
+                "input is used) or choose a network with a linear head"
             )
     raise UnsupportedError(
         f"the network has no linear layer with {classes} outputs, so its features cannot be found; "
         "name a feature_layer"
     )
+
+
+def averaged(calls: list[Call], name: str) -> str | None:
+    """What is to be said of a feature layer that reads a map: its features are averages over positions."""
+    call = next((call for call in reversed(calls) if call.name == name), None)
+    if call is None or not isinstance(call.module, nn.Conv2d) or math.prod(call.input[-2:]) == 1:
+        return None
+    return (
+        f"its last layer {name!r} is a convolution over {call.input[-1]}×{call.input[-2]} positions; the features are "
+        "its input, averaged over them"
+    )
+
+
+def _ends_in(calls: list[Call], place: int) -> bool:
+    """Whether nothing with weights works after this call, containers of its module apart."""
+    name = calls[place].name
+    return not any(
+        next(call.module.parameters(), None) is not None and not name.startswith(call.name + ".")
+        for call in calls[place + 1 :]
+    )
+
+
+def _side(module: nn.Conv2d) -> str:
+    return "×".join(str(n) for n in module.kernel_size)
 
 
 def channels_last(shape: tuple[int, ...], height: int, width: int) -> bool:

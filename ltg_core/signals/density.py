@@ -29,4 +29,4 @@ class Density(Signal):
     ) -> Scores:
         """Score a batch; ``labels`` and ``group`` are not used."""
         ref = need_reference(self, ref)
-        return ref.gaussians.mixture_surprise(ref.projection(out.features))
+        return ref.gaussians.mixture_surprise(ref.class_distances(out))

@@ -45,5 +45,4 @@ class Epistemic(Signal):
         self, out: Outputs, ref: Reference | None, labels: Labels | None = None, group: str = "all"
     ) -> Scores:
         """Score a batch; ``labels`` is not used."""
-        head = need_reference(self, ref).head
-        return mutual_information(head.logits(out.stacked(), group, base=out.logits))
+        return mutual_information(need_reference(self, ref).members(out, group))

@@ -68,14 +68,16 @@ class Gaussians(Pack):
         exact = "donot_use_mm_for_euclid_dist"
         return torch.cdist(white, self.white_means, compute_mode=exact).square()
 
-    def mixture_surprise(self, x: Features) -> Scores:
-        """-log sum_c pi_c N(x; mu_c, tied), (B,)."""
-        inside = (self.log_priors - 0.5 * self.class_distances(x)).logsumexp(dim=1)
-        return 0.5 * (x.shape[1] * math.log(2 * math.pi) + self.tied_log_det) + self.log_volume - inside
+    def mixture_surprise(self, distances: torch.Tensor) -> Scores:
+        """-log sum_c pi_c N(x; mu_c, tied), (B,), from the ``class_distances`` of x."""
+        inside = (self.log_priors - 0.5 * distances).logsumexp(dim=1)
+        return 0.5 * (len(self.center) * math.log(2 * math.pi) + self.tied_log_det) + self.log_volume - inside
 
-    def relative_distance(self, x: Features) -> Scores:
-        """Squared distance to the nearest class, tied covariance, less that to the background, (B,)."""
-        seen = self.class_distances(x).masked_fill(self.log_priors.isinf(), torch.inf)
+    def relative_distance(self, x: Features, distances: torch.Tensor) -> Scores:
+        """Squared distance to the nearest class, tied covariance, less that to the background, (B,); ``distances`` are
+        the ``class_distances`` of x.
+        """
+        seen = distances.masked_fill(self.log_priors.isinf(), torch.inf)
         return seen.amin(dim=1) - _whiten(x - self.center, self.background).square().sum(dim=1)
 
 

@@ -30,4 +30,4 @@ class Hardness(Signal):
         """Score a batch; ``group`` is not used."""
         ref = need_reference(self, ref)
         labels = out.logits.argmax(dim=1) if labels is None else check_labels(out, labels)
-        return ref.gaussians.class_surprise(ref.projection(out.features), labels)
+        return ref.gaussians.class_surprise(ref.projected(out), labels)

@@ -30,4 +30,4 @@ class Leverage(Signal):
     ) -> Scores:
         """Score a batch; ``labels`` and ``group`` are not used."""
         ref = need_reference(self, ref)
-        return ref.design.leverage(ref.projection(out.features))
+        return ref.design.leverage(ref.projected(out))

@@ -26,6 +26,5 @@ class LogitVariance(Signal):
         self, out: Outputs, ref: Reference | None, labels: Labels | None = None, group: str = "all"
     ) -> Scores:
         """Score a batch; ``labels`` is not used."""
-        head = need_reference(self, ref).head
-        z = full(head.logits(out.stacked(), group, base=out.logits))  # (K, B, C)
+        z = full(need_reference(self, ref).members(out, group))  # (K, B, C)
         return (z - z.mean(dim=0)).square().mean(dim=(0, 2))

@@ -62,6 +62,7 @@ class Reference:
         limits: Distances on held-out data.
         num_classes: C.
         model_hash: Which classifier this belongs to.
+        memory: What was computed for one batch so far, None to remember nothing; see ``remembering``.
     """
 
     head: EpistemicHead
@@ -74,6 +75,34 @@ class Reference:
     limits: Limits
     num_classes: int
     model_hash: str = ""
+    memory: dict[tuple[str, str], torch.Tensor] | None = None
+
+    def remembering(self) -> Reference:
+        """The same for **one** batch of outputs: what several signals ask about it is computed once.
+
+        It does not look whether it is asked about other outputs later; take a new one for each batch.
+        """
+        return dataclasses.replace(self, memory={})
+
+    def members(self, out: Outputs, group: str = "all") -> torch.Tensor:
+        """Logits of the head's members (K', B, C); see ``EpistemicHead.logits``."""
+        return self._once("members", group, lambda: self.head.logits(out.stacked(), group, base=out.logits))
+
+    def projected(self, out: Outputs) -> Features:
+        """Standardised features (B, k)."""
+        return self._once("projected", "", lambda: self.projection(out.features))
+
+    def class_distances(self, out: Outputs) -> torch.Tensor:
+        """Squared distances to every class under the tied covariance (B, C)."""
+        return self._once("distances", "", lambda: self.gaussians.class_distances(self.projected(out)))
+
+    def _once(self, what: str, group: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        if self.memory is None:
+            return make()
+        found = self.memory.get((what, group))
+        if found is None:
+            found = self.memory[what, group] = make()
+        return found
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Reference:
         """A copy on another device or in another floating-point precision."""
@@ -86,6 +115,7 @@ class Reference:
             gaussians=self.gaussians.to(device, dtype),
             design=self.design.to(device, dtype),
             bank=self.bank.to(device, dtype),
+            memory=None,
         )
 
     @overload
@@ -308,8 +338,9 @@ def score_all(
             rows = slice(start, start + CHUNK)
             early = None if out.early is None else out.early[rows]
             some = Outputs(out.logits[rows], out.features[rows], early)
+            once = None if ref is None else ref.remembering()
             for name, signal in signals.items():
-                parts[name].append(signal(some, ref, None if labels is None else labels[rows], group))
+                parts[name].append(signal(some, once, None if labels is None else labels[rows], group))
     return {name: torch.cat(values) for name, values in parts.items()}
 
 

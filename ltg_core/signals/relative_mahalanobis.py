@@ -28,4 +28,4 @@ class RelativeMahalanobis(Signal):
     ) -> Scores:
         """Score a batch; ``labels`` and ``group`` are not used."""
         ref = need_reference(self, ref)
-        return ref.gaussians.relative_distance(ref.projection(out.features))
+        return ref.gaussians.relative_distance(ref.projected(out), ref.class_distances(out))

@@ -45,6 +45,8 @@ def main() -> None:
         return
     logs.configure(str(first[0]["name"]))
     _limit_memory(int(first[0].get("memory", 0)))
+    if first[0].get("first"):
+        _named(str(first[0]["first"]))(first[0]["options"])
     desk = _Desk(answers, first[0]["desk"], first[0]["options"])
     while (request := wire.receive(requests)) is not None:
         desk.take(request[0])
@@ -81,6 +83,13 @@ def _limit_memory(limit: int) -> None:
 def _ran_out(error: Exception) -> bool:
     """Whether it was memory; torch says so in words only."""
     return isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _named(target: str) -> Callable[..., Any]:
+    """The function of ``module:function``."""
+    module, _, function = target.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
 
 
 class _Desk:
@@ -123,8 +132,7 @@ class _Desk:
     def _open(self) -> Perform:
         with self._opening:
             if self._perform is None:
-                module, _, function = self._target.partition(":")
-                self._perform = getattr(importlib.import_module(module), function)(self._options)
+                self._perform = _named(self._target)(self._options)
             assert self._perform is not None
             return self._perform
 

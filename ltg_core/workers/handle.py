@@ -43,6 +43,7 @@ class Worker:
         options: JSON values for the desk.
         name: For messages and the log.
         environment: Variables of the child beside those of this process.
+        first: ``module:function``, called in the child with ``options`` while it has one thread yet, "" for nothing.
         memory: Bytes that the child may take, 0 for no limit. Where there is an NVIDIA GPU it is not set, for its
             driver reserves far more than it uses.
     """
@@ -55,8 +56,10 @@ class Worker:
         name: str = "worker",
         environment: Mapping[str, str] | None = None,
         memory: int = 0,
+        first: str = "",
     ) -> None:
         self.desk, self.options, self.name, self.memory = desk, dict(options or {}), name, memory
+        self.first = first
         self.environment = dict(environment or {})
         self._lock = threading.Lock()
         self._child: _Child | None = None
@@ -199,7 +202,7 @@ class _Child:
         threading.Thread(target=self._read, name=f"{worker.name}-answers", daemon=True).start()
         with contextlib.suppress(OSError):  # gone already: the first request finds out
             first = {"desk": worker.desk, "options": worker.options, "name": worker.name}
-            self.send({**first, "memory": worker.memory})
+            self.send({**first, "memory": worker.memory, "first": worker.first})
 
     def expect(self, job: str) -> _Answers:
         with self._waiting:

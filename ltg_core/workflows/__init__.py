@@ -46,7 +46,7 @@ from ltg_core.workflows.coverage import (
     shared_condition,
 )
 from ltg_core.workflows.data_check import DataCheck, check_data, check_source
-from ltg_core.workflows.demo import DEMO, open_demo
+from ltg_core.workflows.demo import DEMO, open_demo, prepare_demo
 from ltg_core.workflows.examining import (
     CAUSES,
     Alternative,
@@ -245,6 +245,7 @@ __all__ = [
     "plan_balance",
     "plan_retrain",
     "plan_sources",
+    "prepare_demo",
     "prompt_for",
     "prompt_for_cell",
     "question_words",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from ltg_core.errors import DatasetError, InputError
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.models import architectures
 from ltg_core.models.classifier import Classifier
+from ltg_core.models.folders import ModelFolder, read_folder
 from ltg_core.models.loaders import load_classifier, read_card
 from ltg_core.models.preprocess import Preprocess
 from ltg_core.models.weights import read_state
@@ -21,6 +24,7 @@ from ltg_core.workflows import relabelling
 from ltg_core.workflows.examining import alternatives, check_accepted, examine
 from ltg_core.workflows.heads import fit_head
 from ltg_core.workflows.importing import import_data
+from ltg_core.workflows.packed import unpacked
 from ltg_core.workflows.scoring import refresh_scores, score
 from ltg_core.workflows.setup import active_classifier, reference_path, use_classifier
 
@@ -35,7 +39,7 @@ class WeightsReport:
         name: File name.
         tensors: How many.
         parameters: Numbers in them.
-        card: Whether a card with everything lies beside it.
+        card: Whether a card with everything lies beside it, or it is a folder with its configuration.
         suggested: (architecture, share of its tensors that agree), the best first.
         arch: The one to use: the card's, else a suggestion that fits completely, else "".
         classes: Outputs of the last layer under it, None where it is not known.
@@ -54,18 +58,22 @@ class WeightsReport:
     preprocess: Preprocess | None
 
 
-def inspect_weights(path: str | Path, arch: str = "") -> WeightsReport:
-    """Look at a weight file before it is used; nothing in it is executed.
+def inspect_weights(path: str | Path, arch: str = "", *, room: Path | None = None) -> WeightsReport:
+    """Look at a weight file, a model folder or a zip of one before it is used; nothing in it is executed.
 
     Args:
         path: The file; a JSON card beside it is read.
-        arch: Its architecture where somebody knows it.
+        arch: Its architecture where somebody knows it; a folder's configuration knows better.
+        room: Where a zip may be unpacked for the moment; the system's place for temporary files if not given.
 
     Raises:
         ModelError: The file or the card is damaged, or there is no such architecture.
         UnsafeFile: Reading it would run code.
     """
     path = Path(path)
+    with unpacked(path, room or Path(tempfile.gettempdir())) as place:
+        if place.is_dir():
+            return _folder_report(path.name, read_folder(place))
     state, _ = read_state(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     card = read_card(path)
@@ -92,6 +100,22 @@ def inspect_weights(path: str | Path, arch: str = "") -> WeightsReport:
     )
 
 
+def _folder_report(name: str, found: ModelFolder) -> WeightsReport:
+    """The same of a model folder, whose configuration says everything."""
+    shapes = {key: tuple(tensor.shape) for key, tensor in found.state.items()}
+    return WeightsReport(
+        name,
+        len(shapes),
+        sum(math.prod(shape) for shape in shapes.values()),
+        True,
+        (),
+        found.arch,
+        architectures.infer_num_classes(found.arch, shapes, found.options),
+        tuple(found.labels or ()),
+        found.preprocess,
+    )
+
+
 def bring_classifier(
     ws: Workspace,
     weights: str | Path,
@@ -107,7 +131,7 @@ def bring_classifier(
 
     Args:
         ws: The workspace.
-        weights: Its file.
+        weights: Its file, or a model folder, or a zip of one.
         card: Its JSON card where that lies elsewhere (uploads lie in a folder each).
         arch: As in ``load_classifier``.
         labels: Class names in the order of the outputs.
@@ -124,7 +148,7 @@ def bring_classifier(
         shutil.copyfile(card, path.with_suffix(".json"))
     chosen = None
     if preprocess:
-        usual = inspect_weights(path, arch).preprocess or Preprocess()
+        usual = inspect_weights(path, arch, room=ws.path / "tmp").preprocess or Preprocess()
         chosen = Preprocess.from_dict({**usual.to_dict(), **preprocess})
     classifier = use_classifier(ws, path, arch=arch or None, labels=labels, preprocess=chosen)
     _follow_up(ws, classifier, on_progress, cancel)

@@ -10,11 +10,19 @@ from ltg_core.data.blobs import safe_name
 from ltg_core.data.database import explained
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError, LtgError
-from ltg_core.jobs import CancelToken, ProgressFn, no_progress
+from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
 from ltg_core.signals.reference import Reference
+from ltg_core.workflows.heads import fit_head
 from ltg_core.workflows.importing import import_data
-from ltg_core.workflows.setup import reference_path, use_classifier, use_generator
+from ltg_core.workflows.scoring import score
+from ltg_core.workflows.setup import (
+    active_classifier,
+    reference,
+    reference_path,
+    use_classifier,
+    use_generator,
+)
 
 DEMO = Path(__file__).resolve().parents[2] / "assets" / "demo"
 """Where the repository keeps the demo."""
@@ -30,8 +38,7 @@ def open_demo(
     """Load the demo into a workspace: real samples, classifier, generator and, where it fits, the reference.
 
     Idempotent: what is there stays, and a classifier or generator that was chosen since stays the active one.
-        The
-    samples are not scored here.
+    The samples are not scored here (``prepare_demo``).
 
     Raises:
         InputError: The demo is not there.
@@ -54,6 +61,35 @@ def open_demo(
     if (folder / "generator" / "model_index.json").is_file():
         use_generator(ws, folder / "generator")
         ws.put_state("demo", {"stamp": stamp, "classifier": classifier.hash})
+
+
+def prepare_demo(
+    ws: Workspace,
+    folder: str | Path = DEMO,
+    *,
+    device: str = "cpu",
+    on_progress: ProgressFn = no_progress,
+    cancel: CancelToken | None = None,
+) -> Classifier:
+    """The demo, ready to generate: opened, all samples scored, and the head fitted where none fits.
+
+    What is there already is not done again. The page and the command line both call this.
+
+    Returns:
+        The active classifier.
+
+    Raises:
+        InputError: The demo is not there.
+        Cancelled: On request; what was finished is kept.
+    """
+    open_demo(ws, folder, on_progress=on_progress, cancel=cancel)
+    classifier = active_classifier(ws, device=device)
+    on_progress(Progress(0, 0, "scoring the samples", changed=True))
+    score(ws, classifier, on_progress=on_progress, cancel=cancel)
+    if reference(ws, classifier) is None:  # not shipped, or of another version
+        on_progress(Progress(0, 0, "fitting the epistemic head", changed=True))
+        fit_head(ws, classifier, on_progress=on_progress, cancel=cancel)
+    return classifier
 
 
 def _install_reference(ws: Workspace, folder: Path, classifier: Classifier) -> None:

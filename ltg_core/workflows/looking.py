@@ -14,22 +14,28 @@ from ltg_core.data.images import read_image
 from ltg_core.errors import InputError
 from ltg_core.jobs import CancelToken, ProgressFn
 from ltg_core.models.preprocess import Preprocess
+from ltg_core.workflows import confined
 from ltg_core.workflows.bringing import WeightsReport, inspect_weights
+
+PIXELS = "pixels"
+"""What the reader writes of a picture: RGB, three bytes each."""
 
 
 def desk(options: Mapping[str, Any]) -> Any:
-    """The reader's side: ``weights`` (path, arch), ``picture`` (path, out), and ``ready`` once all is imported."""
+    """The reader's side: ``weights`` (path, arch, room), ``picture`` (path, room), ``ready`` once all is there."""
     ensure_torchvision()
 
     def perform(task: str, given: Mapping[str, Any], on_progress: ProgressFn, cancel: CancelToken) -> Any:
         if task == "ready":
             return None
         path = Path(given["path"])
+        room = Path(given["room"])
+        confined.look(path, room)
         try:
             if task == "weights":
-                return plain(inspect_weights(path, given["arch"]))
+                return plain(inspect_weights(path, given["arch"], room=room))
             image = read_image(path)
-            Path(given["out"]).write_bytes(image.tobytes())
+            (room / PIXELS).write_bytes(image.tobytes())
         except MemoryError:
             raise InputError(f"'{path.name}' takes more memory than a file of its kind needs") from None
         return list(image.size)
@@ -51,6 +57,6 @@ def report_of(given: Mapping[str, Any]) -> WeightsReport:
     return WeightsReport(**{**given, **changed})
 
 
-def picture_of(out: Path, size: list[int]) -> Image.Image:
-    """The picture whose pixels the reader has written: RGB, three bytes each, and nothing to be decoded."""
-    return Image.frombytes("RGB", (size[0], size[1]), out.read_bytes())
+def picture_of(room: Path, size: list[int]) -> Image.Image:
+    """The picture whose pixels the reader has written: there is nothing to be decoded."""
+    return Image.frombytes("RGB", (size[0], size[1]), (room / PIXELS).read_bytes())

@@ -25,7 +25,7 @@ from ltg_core.workflows.recording import recorded
 from ltg_core.workflows.setup import reference, reference_path
 from ltg_core.workflows.store import FeatureStore
 
-_MARK = "entropy"  # written last for every part: a sample that has it has all the others
+_MARK = "entropy"  # a sample that has it has all the others: they are written in one transaction
 
 
 def score(
@@ -148,22 +148,38 @@ def write_scores(
         rows = np.flatnonzero((labels >= 0) == labelled)
         if not len(rows):
             continue
-        index = torch.from_numpy(rows)
-        some = Outputs(
-            out.logits[index], out.features[index], None if out.early is None else out.early[index]
-        )
+        some = out if len(rows) == len(ids) else _rows(out, rows)
         if ref is not None:
             some = moved(some, ref.projection.mean.device)
         given = torch.from_numpy(labels[rows]) if labelled else None
         for name, found in score_all(some, ref, given).items():
             values.setdefault(name, np.full(len(ids), np.nan))[rows] = found.cpu().double().numpy()
-    for name in sorted(values, key=lambda name: name == _MARK):
-        ranks = _percentiles(ref, name, values[name])
-        rows = np.flatnonzero(~np.isnan(values[name]))
-        ws.set_scores(
-            classifier.hash, name, {ids[i]: (float(values[name][i]), float(ranks[i])) for i in rows.tolist()}
-        )
+    _write(ws, classifier, ids, values, ref)
     return values
+
+
+def _rows(out: Outputs, rows: np.ndarray) -> Outputs:
+    index = torch.from_numpy(rows)
+    return Outputs(out.logits[index], out.features[index], None if out.early is None else out.early[index])
+
+
+def _write(
+    ws: Workspace,
+    classifier: Classifier,
+    ids: Sequence[str],
+    values: dict[str, np.ndarray],
+    ref: Reference | None,
+) -> None:
+    """All signals of these samples with their percentiles, in one transaction."""
+    groups: dict[bytes, list[str]] = {}  # signals that the same samples have
+    for name, found in values.items():
+        groups.setdefault(np.isnan(found).tobytes(), []).append(name)
+    with ws.database.write():
+        for names in groups.values():
+            rows = np.flatnonzero(~np.isnan(values[names[0]]))
+            some = {name: values[name][rows] for name in names}
+            ranked = {name: (v.tolist(), _percentiles(ref, name, v).tolist()) for name, v in some.items()}
+            ws.set_signals(classifier.hash, [ids[row] for row in rows.tolist()], ranked)
 
 
 def labels_of(ws: Workspace, ids: Sequence[str], num_classes: int) -> np.ndarray:

@@ -29,6 +29,7 @@ from ltg_core.models.preprocess import Preprocess
 from ltg_core.signals.reference import Reference
 from ltg_core.workflows.importing import label_mapping, unnamed
 from ltg_core.workflows.loaded import Loaded
+from ltg_core.workflows.packed import unpacked
 from ltg_core.workflows.relabelling import apply_map
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,8 @@ def use_classifier(
 
     Args:
         ws: The workspace.
-        source: A weight file, a model folder, or a classifier that is loaded already; None where ``factory`` gives
-            the weights too.
+        source: A weight file, a model folder or a zip of one, or a classifier that is loaded already; None where
+            ``factory`` gives the weights too.
         arch: As in ``load_classifier``.
         labels: Class names in the order of the outputs. Without any, and without a card, the names that the
             workspace's data has are taken where their number is right.
@@ -82,17 +83,18 @@ def use_classifier(
             factory, labels=labels, preprocess=preprocess, device=device, name=name
         )
     else:
-        classifier = load_classifier(
-            source,
-            arch=arch,
-            labels=labels,
-            preprocess=preprocess,
-            device=device,
-            name=name,
-            key=key,
-            factories=[factory] if factory else (),
-            programs=programs,
-        )
+        with unpacked(Path(source), ws.path / "tmp") as place:
+            classifier = load_classifier(
+                place,
+                arch=arch,
+                labels=labels,
+                preprocess=preprocess,
+                device=device,
+                name=name,
+                key=key,
+                factories=[factory] if factory else (),
+                programs=programs,
+            )
     known = ws.label_names()
     if (
         not isinstance(source, Classifier)

@@ -27,7 +27,7 @@ from ltg_core.workflows.bringing import (
     revise_classifier,
 )
 from ltg_core.workflows.costing import measure_cost
-from ltg_core.workflows.demo import DEMO, open_demo
+from ltg_core.workflows.demo import DEMO, prepare_demo
 from ltg_core.workflows.examining import alternatives
 from ltg_core.workflows.explaining import explain_matrix
 from ltg_core.workflows.exporting import export, plan_export, summary
@@ -266,11 +266,8 @@ def _plan_export(
 def _open_demo(ws: Workspace, *, folder: str = "", on_progress: ProgressFn, cancel: CancelToken) -> Any:
     """The bundled demo, scored and ready."""
     on_progress(Progress(0, 3, "loading the demo's pictures and classifier"))
-    open_demo(ws, folder or DEMO)
+    prepare_demo(ws, folder or DEMO, on_progress=on_progress, cancel=cancel)
     _make_ready(ws, on_progress, cancel)
-    classifier = active_classifier(ws)
-    if reference(ws, classifier) is None:  # not shipped, or of another version
-        fit_head(ws, classifier, on_progress=on_progress, cancel=cancel)
     return None
 
 

@@ -167,6 +167,71 @@ def test_image_folders_with_metadata_in_each_split_are_one_data_set(
     assert ws.samples(ws.query(Filter(split="test")))[0].meta == {"weather": "fog"}
 
 
+@pytest.mark.parametrize(("around", "table"), [("", "metadata.csv"), ("signs/", "metadata.jsonl")])
+def test_a_zip_with_a_table_beside_its_images_is_what_the_table_says(
+    ws: Workspace, tmp_path: Path, encode: Encode, around: str, table: str
+):
+    rows = [
+        {"file_name": f"images/{n}.png", "class_name": "stop" if n else "yield", "fog": n} for n in range(3)
+    ]
+    rows += [
+        {"file_name": name, "class_name": "stop", "fog": 1}
+        for name in ("../up.png", "/etc/passwd", "none.png")
+    ]
+    lines = [json.dumps(row) for row in rows]
+    if table.endswith("csv"):
+        lines = ["file_name;class_name;fog", *(";".join(map(str, row.values())) for row in rows)]
+    with zipfile.ZipFile(tmp_path / "signs.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(around + table, "\n".join(lines))
+        for n in range(3):
+            file.writestr(f"{around}images/{n}.png", encode(n))
+        file.writestr("__MACOSX/._signs", b"")
+    report = import_dataset(ws, tmp_path / "signs.zip")
+    assert report.added == 3 and report.labels == ["stop", "yield"]
+    assert {s.source: (s.label_name, s.meta["fog"]) for s in ws.samples(ws.query())} == {
+        "images/0.png": ("yield", 0),
+        "images/1.png": ("stop", 1),
+        "images/2.png": ("stop", 2),
+    }
+    why = [reason for _, reason in report.skipped]
+    assert len(why) == 3 and sum("outside" in reason for reason in why) == 2 and "No such file" in why[2]
+    assert import_dataset(ws, tmp_path / "signs.zip").present == 3
+
+
+def test_tables_in_the_split_folders_of_a_zip_are_one_data_set(ws: Workspace, tmp_path: Path, encode: Encode):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as file:
+        for place, split in enumerate(("train", "test")):
+            rows = [{"file_name": f"{n}.png", "label": n, "weather": "fog"} for n in range(2)]
+            file.writestr(f"set/{split}/metadata.jsonl", "\n".join(map(json.dumps, rows)))
+            for n in range(2):
+                file.writestr(f"set/{split}/{n}.png", encode(10 * place + n))
+    report = import_dataset(ws, tmp_path / "set.zip")
+    assert report.added == 4 and report.splits == {"train": 2, "test": 2}
+    assert ws.samples(ws.query(Filter(split="test")))[0].meta == {"weather": "fog"}
+
+
+def test_a_table_in_a_zip_that_is_damaged_or_names_what_is_too_large_is_told(
+    ws: Workspace, tmp_path: Path, encode: Encode, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("metadata.csv", "file_name,label\nbig.bin,0\na.png,1\n" + "a.png,1\n" * 500)
+        file.writestr("big.bin", bytes(2**20))
+        file.writestr("a.png", encode(1))
+    monkeypatch.setattr("ltg_core.data.sources.MAX_FILE_BYTES", 2**19)
+    report = import_dataset(ws, path)
+    assert report.added == 1 and "larger than" in report.skipped[0][1]
+    monkeypatch.setattr("ltg_core.data.sources.MAX_TABLE_BYTES", 1000)
+    with pytest.raises(DatasetError, match="is larger than"):
+        open_source(path)
+    monkeypatch.undo()
+    data = bytearray(path.read_bytes())
+    data[45:60] = bytes(15)
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match="cannot be read"):
+        open_source(path)
+
+
 def test_a_name_in_the_network_is_asked_for_only_on_request_and_its_absence_is_told(tmp_path: Path):
     with pytest.raises(DatasetError, match="nothing here fetches"):
         open_source("hf:somebody/something")

@@ -158,6 +158,36 @@ def test_scores_are_replaced_and_kept_apart_by_classifier(ws: Workspace, ids):
     assert ws.score_names() == ["entropy", "margin"] and ws.score_names("m") == ["entropy"]
 
 
+def test_several_signals_are_recorded_together_or_not_at_all(ws: Workspace, ids):
+    some = [ids[2], "gone", ids[0], *ids[3:5]]
+    values = {"entropy": ([2.0, 9.0, 0.5, math.inf, math.nan], [20.0, 9.0, math.nan, 3.0, 4.0]),
+              "margin": ([0.0] * 5, [1.0] * 5)}  # fmt: skip
+    ws.set_scores("m", "margin", {ids[0]: (7.0, 7.0), ids[1]: (8.0, 8.0)})
+    ws.set_signals("m", some, values)
+    found = ws.scores(ids, "m", "entropy")
+    assert {i: found[i].value for i in (ids[2], ids[0], ids[3])} == {
+        ids[2]: 2.0,
+        ids[0]: 0.5,
+        ids[3]: math.inf,
+    }
+    assert math.isnan(found[ids[0]].percentile) and found[ids[2]].percentile == 20.0
+    assert {i: s.value for i, s in ws.scores(ids, "m", "margin").items()} == {
+        ids[0]: 0.0, ids[1]: 8.0, ids[2]: 0.0, ids[3]: 0.0, ids[4]: 0.0,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="could not convert"):
+        ws.set_signals("m", ids[:1], {"entropy": ([5.0], [5.0]), "energy": (["x"], [5.0])})  # type: ignore[list-item]
+    assert ws.scores(ids, "m", "entropy")[ids[0]].value == 0.5, "all or none"
+    assert ws.score_names("m") == ["entropy", "margin"]
+
+
+def test_more_scores_than_one_statement_takes_are_all_there(ws: Workspace, make):
+    many = [ws.add_image(make(n), origin="real") for n in range(450)]
+    ws.set_signals("m", many, {"entropy": ([float(n) for n in range(450)], [50.0] * 450)})
+    found = ws.scores(many, "m", "entropy")
+    assert [found[one].value for one in many] == [float(n) for n in range(450)]
+    assert ws.query(Filter(model_hash="m"), "entropy")[:2] == many[:-3:-1]
+
+
 def test_predictions_know_whether_they_are_right(ws: Workspace, ids, make):
     unlabelled = ws.add_image(make(77), origin="real")
     ws.set_predictions("m", {ids[0]: (0, 0.9), ids[1]: (0, 0.8), unlabelled: (0, 0.7)})

@@ -33,8 +33,9 @@ from ltg_core.models.folders import read_folder
 from ltg_core.models.huggingface import clean_config, processor_preprocess
 from ltg_core.models.loaders import read_card
 from ltg_core.models.weights import read_weights
+from ltg_core.workflows.bringing import inspect_weights
 
-READERS = 9
+READERS = 10
 CASES = int(os.environ.get("FUZZ_CASES", "0")) // READERS or 25
 TESTED = settings(
     max_examples=CASES,
@@ -111,6 +112,22 @@ def zipped(buffer: io.BytesIO) -> None:
             file.writestr(name, picture())
 
 
+TENSORS = {"layer1.weight": torch.ones(3, 2), "fc.bias": torch.zeros(4)}
+
+
+def described(buffer: io.BytesIO) -> None:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("set/metadata.csv", "file_name,label,fog\na.png,0,1\nb/c.png,1,0\n../d.png,1,0\n")
+        for name in ("set/a.png", "set/b/c.png"):
+            file.writestr(name, picture())
+
+
+def modelled(buffer: io.BytesIO) -> None:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("net/config.json", '{"architecture": "test_resnet", "num_classes": 3}')
+        file.writestr("net/model.safetensors", safetensors.torch.save(TENSORS))
+
+
 def tarred(buffer: io.BytesIO) -> None:
     with tarfile.open(fileobj=buffer, mode="w") as file:
         for name, data in (("0.png", picture()), ("0.cls", b"1"), ("0.json", b'{"weather": "rain"}')):
@@ -134,9 +151,9 @@ def with_name(whole: bytes, old: bytes, new: bytes) -> bytes:
     return bytes(data)
 
 
-TENSORS = {"layer1.weight": torch.ones(3, 2), "fc.bias": torch.zeros(4)}
 WHOLE = {
     "a.zip": written(zipped),
+    "described.zip": written(described),
     "a.tar": written(tarred),
     "a.parquet": written(tabled),
     "a.npz": written(lambda b: np.savez(b, images=np.zeros((2, 4, 4, 3), np.uint8), labels=np.arange(2))),
@@ -201,6 +218,19 @@ def test_damaged_weights(folder: Path, case: tuple[str, bytes]) -> None:
 
 
 @TESTED
+@example(written(modelled))
+@given(damaged(written(modelled)))
+def test_damaged_zips_of_model_folders(folder: Path, data: bytes) -> None:
+    path, before = folder / "net.zip", sorted(folder.rglob("*"))
+    path.write_bytes(data)
+    try:
+        assert inspect_weights(path, room=folder).parameters <= 10 * len(data)
+    except LtgError as error:
+        assert str(error)
+    assert sorted({*folder.rglob("*")} - {path}) == [one for one in before if one != path]
+
+
+@TESTED
 @given(
     st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM"]).flatmap(
         lambda kind: damaged(picture(kind))
@@ -249,6 +279,8 @@ def test_archives_with_any_names_never_write(folder: Path, entries: list[tuple[s
             file.writestr(info, data)
     before = sorted(p.name for p in folder.iterdir())
     walk(folder / "b.zip")
+    with pytest.raises(LtgError):
+        inspect_weights(folder / "b.zip", room=folder)
     assert sorted(p.name for p in folder.iterdir()) == before
 
 

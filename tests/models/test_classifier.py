@@ -221,14 +221,44 @@ def test_a_pooled_1x1_convolution_is_a_head() -> None:
     assert classifier.forward(torch.rand(2, 3, 16, 16)).features.shape == (2, 8)
 
 
-def test_a_convolution_over_positions_is_no_head_unless_named() -> None:
-    def net() -> nn.Module:
-        return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+def test_a_1x1_convolution_over_positions_is_a_head_and_its_averaged_input_the_features() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    classifier = small(net)
+    x = torch.rand(2, 3, 16, 16)
+    out = classifier.forward(x)
+    assert classifier.feature_layer == "1"
+    map_before = classifier.net[0](classifier.preprocess(x))
+    assert torch.allclose(out.features, map_before.mean(dim=(2, 3)), atol=1e-6)
+    head = classifier.net[1]
+    assert torch.allclose(out.logits, out.features @ head.weight[:, :, 0, 0].T + head.bias, atol=1e-5)
+    assert any("averaged" in note and "7×7" in note for note in classifier.notes)
+    assert len(classifier.restricted(classifier.labels[:2]).notes) == len(classifier.notes) + 1
 
-    with pytest.raises(UnsupportedError, match="feature_layer"):
-        small(net())
-    classifier = small(net(), feature_layer="1")
-    assert classifier.forward(torch.rand(2, 3, 16, 16)).features.shape == (2, 8)
+
+@pytest.mark.parametrize(
+    ("net", "reason"),
+    [
+        (
+            nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            "3×3 positions at once",
+        ),
+        (
+            nn.Sequential(
+                nn.Conv2d(3, 3, 1),
+                nn.BatchNorm2d(3),
+                nn.Conv2d(3, 5, 3),
+                nn.Flatten(),
+                nn.AdaptiveAvgPool1d(3),
+            ),
+            "followed by other layers",
+        ),
+    ],
+)
+def test_a_convolution_that_is_no_head_must_be_named(net: nn.Module, reason: str) -> None:
+    with pytest.raises(UnsupportedError, match=reason):
+        small(net)
+    classifier = small(net, feature_layer="0")
+    assert classifier.forward(torch.rand(2, 3, 16, 16)).features.shape == (2, 3)
 
 
 def test_a_network_without_a_linear_layer_says_so() -> None:

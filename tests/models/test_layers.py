@@ -23,6 +23,7 @@ def classifier_of(net: nn.Module, size: int) -> Classifier:
         ("torchvision:resnet18", 64, "fc", "layer3", "layer4"),
         ("torchvision:mobilenet_v3_small", 64, "classifier.3", "features.8", "features"),
         ("timm:mobilenetv3_small_100", 64, "classifier", "blocks.3", "blocks"),
+        ("torchvision:squeezenet1_1", 64, "classifier.1", "features.7", "features"),
         ("torchvision:densenet121", 64, "classifier", "features.denseblock3", "features"),
         ("timm:convnext_atto", 64, "head.fc", "stages.2", "stages"),
         ("timm:test_vit", 160, "head", "blocks.3", "blocks.4"),

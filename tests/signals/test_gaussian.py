@@ -98,10 +98,20 @@ def test_a_class_without_samples_takes_the_background_and_has_no_share(
     torch.testing.assert_close(more.means[-1], more.center, rtol=0, atol=0)
     less = fit_gaussians(x, y, CLASSES, ZERO)
     assert bool(more.class_surprise(x[:3], torch.full((3,), CLASSES)).isfinite().all())
-    torch.testing.assert_close(more.mixture_surprise(x), less.mixture_surprise(x))
-    torch.testing.assert_close(more.relative_distance(x), less.relative_distance(x))
+    torch.testing.assert_close(
+        more.mixture_surprise(more.class_distances(x)), less.mixture_surprise(less.class_distances(x))
+    )
+    torch.testing.assert_close(
+        more.relative_distance(x, more.class_distances(x)), less.relative_distance(x, less.class_distances(x))
+    )
     x = x[:4].clone().requires_grad_()
-    (gradient,) = torch.autograd.grad((more.mixture_surprise(x) + more.relative_distance(x)).sum(), x)
+    (gradient,) = torch.autograd.grad(
+        (
+            more.mixture_surprise(more.class_distances(x))
+            + more.relative_distance(x, more.class_distances(x))
+        ).sum(),
+        x,
+    )
     assert bool(gradient.isfinite().all())
 
 
@@ -109,7 +119,7 @@ def test_one_sample_a_class_and_constant_features_still_fit() -> None:
     x = torch.zeros(4, 3)
     x[:, 0] = torch.arange(4.0)
     fitted = fit_gaussians(x, torch.arange(4), 4, ZERO)
-    assert bool(fitted.mixture_surprise(x + 1).isfinite().all())
+    assert bool(fitted.mixture_surprise(fitted.class_distances(x + 1)).isfinite().all())
     assert bool(fitted.class_surprise(x + 1, torch.arange(4)).isfinite().all())
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,10 @@ from sklearn.neighbors import NearestNeighbors
 from ltg_core.errors import Cancelled, InputError, ModelError
 from ltg_core.jobs import CancelToken, Progress
 from ltg_core.signals import SIGNALS
+from ltg_core.signals.gaussian import Gaussians
+from ltg_core.signals.head import EpistemicHead
 from ltg_core.signals.percentiles import QUANTILES, fit_table, ranks
+from ltg_core.signals.projection import Projection
 from ltg_core.signals.reference import Reference, ReferenceSettings, fit_reference, score_all
 from ltg_core.types import Labels, Outputs
 
@@ -37,6 +42,38 @@ def test_all_signals_are_scored_with_a_reference_and_labels(reference: Reference
     for name, values in scores.items():
         torch.testing.assert_close(values, SIGNALS[name]()(out, reference, labels))
         assert not values.requires_grad
+
+
+def test_what_several_signals_ask_is_computed_once_a_part_and_every_value_is_the_same(
+    reference: Reference, heldout: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, labels = heldout
+    monkeypatch.setattr("ltg_core.signals.reference.CHUNK", 16)
+    asked: Counter[str] = Counter()
+
+    def counted(owner: type, name: str) -> None:
+        whole = getattr(owner, name)
+
+        def call(self: Any, *given: Any, **more: Any) -> Any:
+            asked[name] += 1
+            return whole(self, *given, **more)
+
+        monkeypatch.setattr(owner, name, call)
+
+    counted(EpistemicHead, "logits")
+    counted(Projection, "__call__")
+    counted(Gaussians, "class_distances")
+    scores = score_all(out, reference, labels)
+    parts = -(-len(labels) // 16)
+    assert parts > 2 and asked == {"logits": parts, "__call__": parts, "class_distances": parts}
+    assert reference.memory is None, "nothing is remembered beyond a part"
+    for name, values in scores.items():
+        alone = []
+        for start in range(0, len(labels), 16):
+            rows = slice(start, start + 16)
+            some = Outputs(*(None if part is None else part[rows] for part in out))
+            alone.append(SIGNALS[name]()(some, reference, labels[rows]))
+        assert torch.equal(values, torch.cat(alone)), name
 
 
 def test_what_cannot_be_computed_is_left_out(reference: Reference, heldout: Data) -> None:

@@ -270,7 +270,7 @@ def demo(tiny_world, tiny_classifier_file: Path, tiny_generator: Path, tmp_path:
         shutil.copy(file, folder / file.name)
     shutil.copytree(tiny_generator, folder / "generator")
     rows = []
-    for i in range(12):
+    for i in range(36):
         buffer = io.BytesIO()
         Image.fromarray(tiny_world.images[i].permute(1, 2, 0).numpy()).save(buffer, "WEBP", lossless=True)
         name = ("stop", "yield", "parking")[int(tiny_world.targets[i])]
@@ -291,12 +291,12 @@ def test_the_demo_opens_ready_for_use_and_opening_it_again_changes_nothing(
     empty_workspace: Workspace, demo: Path
 ):
     workflows.open_demo(empty_workspace, demo)
-    assert empty_workspace.count() == 12
+    assert empty_workspace.count() == 36
     assert workflows.active_classifier(empty_workspace).name == "tiny signs"
     assert workflows.active_generator(empty_workspace).image_size == 32
     runs = [run.id for run in empty_workspace.runs()]
     workflows.open_demo(empty_workspace, demo)
-    assert empty_workspace.count() == 12 and [run.id for run in empty_workspace.runs()] == runs
+    assert empty_workspace.count() == 36 and [run.id for run in empty_workspace.runs()] == runs
 
 
 def test_the_demo_does_not_push_away_a_classifier_that_was_chosen_since(
@@ -329,3 +329,26 @@ def test_the_demos_reference_is_installed_where_it_fits(
 def test_a_demo_that_was_never_built_is_told(empty_workspace: Workspace, tmp_path: Path):
     with pytest.raises(InputError, match=r"data\.parquet.*demo build"):
         workflows.open_demo(empty_workspace, tmp_path / "nothing")
+
+
+def test_the_command_line_makes_the_demo_as_ready_as_the_page_does(
+    tmp_path: Path, demo: Path, capsys: pytest.CaptureFixture[str]
+):
+    from ltg_core.cli import main
+    from ltg_core.jobs import CancelToken
+    from ltg_core.workflows import tasks
+
+    at = ["--workspace", str(tmp_path / "typed"), "--json", "--quiet"]
+    assert main(["demo", "load", "--from", str(demo), *at]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 36
+    given = ["--number", "1", "--class", "stop", "--steps", "2", "--candidates", "2"]
+    assert main(["generate", *given, *at]) == 0, "nothing else is needed first"
+    with Workspace(tmp_path / "paged") as paged, Workspace(tmp_path / "typed") as typed:
+        tasks.do(str(paged.path), "open_demo", {"folder": str(demo)}, lambda step: None, CancelToken())
+        found = []
+        for ws in (paged, typed):
+            model = workflows.active_classifier(ws)
+            ids = ws.query(Filter(origin="real"))
+            assert workflows.reference(ws, model) is not None
+            found.append({ws.sample(i).source: ws.scores([i], model.hash, "epistemic")[i].value for i in ids})
+        assert found[0] == found[1] and len(found[0]) == 36
