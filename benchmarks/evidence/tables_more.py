@@ -59,8 +59,9 @@ def discovery(store: Store) -> list[str]:
                 [run["by_pairs"]["first"] for run in best.values() if "by_pairs" in run],
             )
             good = any(w and _mean(w, "recall") >= 0.8 and _mean(w, "false_discovery") <= 0.2 for w in ways)
-            lines += ["", f"The bar of recall and false discovery is {'met' if good else '**not met**'} by LTG epistemic from generated images alone. "
-                      "The search among real held-out pictures is reported in `benchmarks/results/naming.md` (`make bench-naming`)."]  # fmt: skip
+            seeds = ", ".join(map(str, sorted(best)))
+            lines += ["", f"The bar of recall and false discovery is {'met' if good else '**not met**'} by LTG epistemic from generated images alone "
+                      f"(seeds {seeds}). The search among real held-out pictures is reported in `benchmarks/results/naming.md` (`make bench-naming`)."]  # fmt: skip
         lines.append("")
     return [*lines, *missing(store, "discovery", names)]
 

@@ -104,6 +104,11 @@ class Estimate(NamedTuple):
     gap: torch.Tensor
     start: Latents | None = None
 
+    def take(self, rows: torch.Tensor) -> Estimate:
+        """Of these rows of the batch; repeats are allowed."""
+        start = None if self.start is None else self.start[rows]
+        return Estimate(self.clean[rows], self.output[rows], self.gap[rows], start)
+
 
 Denoise = Callable[[Latents, int], Estimate]
 """(latent before the step, step index) -> estimate. Guidance wraps one of these into another."""

@@ -140,6 +140,36 @@ class Schedule:
         alpha, sigma = _alpha_sigma(self.scheduler, index, self.timesteps[index])
         return sigma / math.sqrt(alpha * alpha + sigma * sigma)
 
+    def moved(self, shift: Latents, index: int) -> None:
+        """Tell the solver that the latent before step ``index`` was moved by ``shift``, so that all of it arrives.
+
+        What comes after a jump is a new initial value problem. A multistep solver begins anew, as it does at the first
+        step: estimates of before the jump would be taken for a trend, and the corrector of UniPC would go on from a
+        latent of before, without the jump. A solver amid a step of several evaluations (Heun, PNDM) goes on from a
+        latent that it kept one step ago, so that one is moved along.
+
+        Args:
+            shift: (B, C, h, w), as in the latent that is handed to `step` next.
+            index: Of that step.
+        """
+        scheduler = self.scheduler
+        if hasattr(scheduler, "lower_order_nums"):
+            scheduler.lower_order_nums = 0
+            if hasattr(scheduler, "last_sample"):
+                scheduler.last_sample = None
+            return
+        for name in ("sample", "cur_sample"):
+            kept = vars(scheduler).get(name)
+            if kept is not None:
+                setattr(scheduler, name, kept + self._growth(index) * shift)
+
+    def _growth(self, index: int) -> float:
+        """What a shift of the clean latent is before the step ago, in units of what it is before this one."""
+        if _is_ve(self.scheduler) or index == 0:
+            return 1.0
+        before, now = (_alpha_sigma(self.scheduler, i, self.timesteps[i])[0] for i in (index - 1, index))
+        return before / now
+
     def step(self, output: torch.Tensor, index: int, z: Latents) -> Latents:
         """The scheduler's own step from the network's (possibly shifted) output."""
         options: dict[str, Any] = {}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ltg_core.errors import UnsupportedError
-from ltg_core.generators.base import Condition, Denoise, Generator, in_chunks
+from ltg_core.generators.base import Condition, Denoise, Estimate, Generator, in_chunks
 from ltg_core.generators.schedule import Schedule
 from ltg_core.guidance import search
 from ltg_core.guidance.climb import Memory, Trace, climb
@@ -225,12 +225,10 @@ class Session:
                     memory.take(rows)
                     z, estimate = (
                         z[rows],
-                        estimate._replace(
-                            clean=estimate.clean[rows], output=estimate.output[rows], gap=estimate.gap[rows]
-                        ),
+                        estimate.take(rows),
                     )
                     denoise = guided(groups)
-                z = schedule.step(estimate.output, index, z if estimate.start is None else estimate.start)
+                z = _advanced(schedule, estimate, index, z)
             self.watch.tick(estimate.clean, schedule, index, first)
         if plan.get(guidance.steps) == 1 or len(z) > len(self.seeds):
             total = score(z, self.labels[groups.image]).total
@@ -259,7 +257,7 @@ class Session:
         with torch.no_grad():
             for index in range(first, len(schedule)):
                 estimate = denoise(z, index)
-                z = schedule.step(estimate.output, index, z if estimate.start is None else estimate.start)
+                z = _advanced(schedule, estimate, index, z)
                 self.watch.tick(estimate.clean, schedule, index, first)
         return z, first
 
@@ -275,3 +273,11 @@ class Session:
         values = in_chunks(self._raw, from_uint8(images), self.labels)
         percentile = self.target.reference.percentile(self.guidance.signal, values, "audit")
         return values.numpy(), percentile.numpy()
+
+
+def _advanced(schedule: Schedule, estimate: Estimate, index: int, z: Latents) -> Latents:
+    """The scheduler's step; where guidance has moved the latent, from there, and the solver is told."""
+    if estimate.start is None:
+        return schedule.step(estimate.output, index, z)
+    schedule.moved(estimate.start - z, index)
+    return schedule.step(estimate.output, index, estimate.start)

@@ -76,3 +76,39 @@ def test_every_sampler_is_a_choice_of_the_page_and_of_the_command_line() -> None
 def test_a_generator_made_for_few_steps_offers_no_pace(model_folder: Callable[[str], Path]) -> None:
     assert not set(PACES) & set(load_generator(model_folder("flux schnell")).samplers)
     assert set(PACES) <= set(load_generator(model_folder("sdxl")).samplers)
+
+
+def own(name: str) -> Any:
+    """A scheduler that models come with and that is no choice by name."""
+    return getattr(diffusers, name).from_config({**VP, "skip_prk_steps": True})
+
+
+JUMPS: dict[str, tuple[Any, str]] = {
+    **{f"{name}, flow": (SCHEDULERS["flow"][0], name) for name in ("unipc", "dpm++", "flow euler")},
+    **{
+        f"{name}, noise": (diffusers.DDIMScheduler(**VP, clip_sample=False), name)
+        for name in ("unipc", "dpm++", "ddim", "euler")
+    },
+    **{name: (own(f"{name}Scheduler"), "default") for name in ("HeunDiscrete", "PNDM")},
+}
+
+
+@pytest.mark.parametrize("at", [1, 2, 5])
+@pytest.mark.parametrize("name", list(JUMPS))
+def test_a_jump_of_the_latent_arrives_whole(name: str, at: int) -> None:
+    """Of a constant output all clean estimates A z + B out are the same; a jump moves later ones by A times itself."""
+    rng = torch.Generator().manual_seed(3)
+    noise, jump, output = (torch.randn(2, 4, 4, 4, generator=rng, dtype=torch.float64) for _ in range(3))
+    ends = []
+    for size in (0.0, 0.1):
+        schedule = Schedule(JUMPS[name][0], 12, JUMPS[name][1])
+        z = noise * schedule.start_scale
+        for index in range(len(schedule) - 1):
+            schedule.scaled(z, index)
+            if index == at and size:
+                schedule.moved(size * jump, index)
+                z = z + size * jump
+            z = schedule.step(output, index, z)
+        a, b = schedule.affine(len(schedule) - 1)
+        ends.append(a * z + b * output)
+    torch.testing.assert_close(ends[1] - ends[0], schedule.affine(at)[0] * 0.1 * jump, rtol=1e-3, atol=1e-4)

@@ -17,8 +17,11 @@ from ltg_core.guidance.cost import batch_cost
 from ltg_core.guidance.criterion import Criterion, at_side, stretch
 from ltg_core.guidance.engine import GenerateRequest, Target, generate_images
 from ltg_core.guidance.feedback import feedback
+from ltg_core.guidance.search import candidate_seed
+from ltg_core.guidance.session import Session
 from ltg_core.guidance.settings import CRITERIA, PRESETS, RELEASED, Guidance, feedback_guided
 from ltg_core.guidance.timing import schedule_shares
+from ltg_core.jobs import CancelToken, no_progress
 from ltg_core.models.classifier import Classifier
 
 QUICK = {"steps": 4, "every": 2, "like": "", "omega": 0.2}
@@ -234,3 +237,43 @@ def test_a_likeness_needs_real_images_and_leaves_an_image_its_own(
     np.testing.assert_array_equal(generate_images(generator, target, dropped, alike).images, free.images)
     with pytest.raises(InputError, match="cannot start from one"):
         generate_images(generator, target, guidance, dataclasses.replace(alike, sources=pictures(3)))
+
+
+@pytest.mark.parametrize("released", ["", "stale"])
+@pytest.mark.parametrize("sampler", ["unipc", "dpm++", "flow euler"])
+def test_what_the_latent_is_shifted_by_reaches_the_end_whole(
+    sampler: str,
+    released: str,
+    generator: Generator,
+    target: Target,
+    request_of_three: GenerateRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A network whose output is constant leads every latent along a straight line, and each shift moves that line."""
+    monkeypatch.setattr(type(generator), "predict", lambda self, z, *rest: torch.full_like(z, 0.3))
+    settings = {**QUICK, "steps": 10, "every": 3, "sampler": sampler, "released": released}
+    guidance = dataclasses.replace(feedback_guided(), **settings)
+    session = Session(
+        generator, target, guidance, request_of_three, False, no_progress, CancelToken(), lambda _: None
+    )
+    shifts: list[torch.Tensor] = []
+    moved = Schedule.moved
+    monkeypatch.setattr(
+        Schedule, "moved", lambda self, shift, index: shifts.append(shift) or moved(self, shift, index)
+    )
+    guided, _ = session.guided()
+    assert len(shifts) == 4
+    torch.testing.assert_close(guided - session.unguided(), sum(shifts), rtol=1e-3, atol=1e-4)
+
+
+def test_search_that_prunes_takes_the_shifted_latent_along(
+    generator: Generator, target: Target, request_of_three: GenerateRequest
+) -> None:
+    alone = dataclasses.replace(feedback_guided(), **{**QUICK, "every": 1})
+    guidance = dataclasses.replace(alone, search="halving", candidates=4)
+    found = generate_images(generator, target, guidance, request_of_three, controls=False)
+    seeds = tuple(candidate_seed(s, n) for s, n in zip(request_of_three.seeds, found.chosen, strict=True))
+    own = dataclasses.replace(request_of_three, seeds=seeds)
+    np.testing.assert_array_equal(
+        found.images, generate_images(generator, target, alone, own, controls=False).images
+    )
