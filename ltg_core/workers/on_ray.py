@@ -12,12 +12,10 @@ import contextlib
 import dataclasses
 import importlib.util
 import logging
-import os
 import pickle
 import queue
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +29,7 @@ from ltg_core.jobs import CancelToken
 from ltg_core.workers import wire
 from ltg_core.workers.engine import Engine, EngineSettings, There, U
 from ltg_core.workers.handle import POLL, environment_of, error_of
+from ltg_core.workers.ray_driver import end_session
 
 log = logging.getLogger(__name__)
 
@@ -169,9 +168,9 @@ class _Driver:
             self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE)
-        with contextlib.suppress(OSError):  # gone, as it should
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()  # gone, as it should
         self._process.wait()
+        end_session(self._process.pid)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _send(self, message: wire.Message, content: bytes = b"") -> None:

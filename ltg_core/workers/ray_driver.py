@@ -13,17 +13,22 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
 
+import psutil
+
 from ltg_core.errors import InputError, LtgError, WorkerLost
 from ltg_core.workers import wire
 from ltg_core.workers.handle import cores
 
-_PATIENCE = 5.0  # seconds for Ray to end by itself, or for a cluster to answer
+_PATIENCE = 5.0  # seconds for a cluster to answer, or to be left
+_SWEEPS = 100
+_LEAVING = threading.Lock()
 log = logging.getLogger(__name__)
 
 TRIES = 3
@@ -31,7 +36,7 @@ TRIES = 3
 
 
 def main() -> None:
-    """The process. It leads a group of processes, to which everything belongs that Ray starts on this machine."""
+    """The process. It leads a session, to which everything belongs that Ray starts on this machine."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     first = wire.receive(requests)
     if first is None:
@@ -45,14 +50,14 @@ def main() -> None:
     def read() -> None:
         while (request := wire.receive(requests)) is not None:
             rounds.put(request)
-        _leave(settings["folder"])
+        _leave(settings)
 
     threading.Thread(target=read, name="requests", daemon=True).start()
     try:
         while True:
             _round(settings, *rounds.get(), answers)
     except BrokenPipeError:  # the parent is gone
-        _leave(settings["folder"])
+        _leave(settings)
 
 
 def _round(settings: Mapping[str, Any], message: wire.Message, content: bytes, answers: IO[bytes]) -> None:
@@ -72,19 +77,48 @@ def _round(settings: Mapping[str, Any], message: wire.Message, content: bytes, a
     wire.send(answers, end)
 
 
-def _leave(folder: str) -> None:
-    """The parent is gone or wants no more; results that nobody took are made again.
+def _leave(settings: Mapping[str, Any]) -> None:
+    """The parent is gone or wants no more; results that nobody took are made again. Does not return.
 
-    The group is ended as a whole, for Ray's agents outlive their node by minutes.
+    Ray of this machine is ended as it is: if this process died while it shuts Ray down, its agents would outlive it by
+    minutes. A cluster of others is left in good order.
     """
-    late = threading.Timer(_PATIENCE, os.killpg, (os.getpgrp(), signal.SIGKILL))
+    _LEAVING.acquire()  # for good: whoever comes second waits for the end
+    late = threading.Timer(_PATIENCE, _end, [settings["folder"]])
     late.daemon = True
     late.start()
-    if "ray" in sys.modules:
+    if settings["address"] and "ray" in sys.modules:
         with contextlib.suppress(Exception):
             sys.modules["ray"].shutdown()
+    _end(settings["folder"])
+
+
+def _end(folder: str) -> None:
+    end_session(os.getsid(0))
     shutil.rmtree(folder, ignore_errors=True)
-    os.killpg(os.getpgrp(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_session(session: int) -> None:
+    """End all processes of a session but this one, until there are none: one may have been starting another.
+
+    Not by their group, for Ray gives its workers groups of their own.
+    """
+    for _ in range(_SWEEPS):
+        left = [one for one in psutil.process_iter() if one.pid != os.getpid() and _lives(one, session)]
+        if not left:
+            return
+        for one in left:
+            with contextlib.suppress(psutil.Error):
+                one.kill()
+        time.sleep(0.05)
+
+
+def _lives(process: psutil.Process, session: int) -> bool:
+    try:
+        return os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE
+    except (OSError, psutil.Error):
+        return False
 
 
 class _Failed(Exception):
