@@ -104,3 +104,9 @@ def test_the_bundled_data_does_not_say_which_cells_are_planted() -> None:
 def test_every_file_of_the_core_is_in_a_layer() -> None:
     units = {unit(path) for path in parts()} - {"__init__"}
     assert units == set(LEVEL)
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """The second of them would not be collected."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
