@@ -14,12 +14,15 @@ LtgError
 ├── WorkspaceError               the workspace folder cannot be read or written
 ├── WorkerLost                  the process that did the work ended before it was done
 ├── MissingExtra (ImportError)   an optional package is not installed; the message names the command
-└── Cancelled                    the user stopped the work; what was finished is kept
+├── Cancelled                    the user stopped the work; what was finished is kept
+└── ShardMade                    one shard of the work is made, others are left: no failure, and not the end
 ```
 Messages say what was given, what was expected and what to do.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class LtgError(Exception):
@@ -76,3 +79,16 @@ class MissingExtra(LtgError, ImportError):
 
 class Cancelled(LtgError):
     """The user stopped the work."""
+
+
+class ShardMade(LtgError):
+    """One shard of the work is made and waits for the others.
+
+    Attributes:
+        record: The same in plain values: ``shard``, ``made`` and ``there`` (units), ``units`` (of all shards) and
+            ``left`` (units by shard).
+    """
+
+    def __init__(self, message: str, record: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.record = record or {}

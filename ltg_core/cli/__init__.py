@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ltg_core import __version__
 from ltg_core.cli.console import Console
 from ltg_core.cli.flags import LazyParser
-from ltg_core.errors import Cancelled, LtgError
+from ltg_core.errors import Cancelled, LtgError, ShardMade
 
 
 class Command(NamedTuple):
@@ -93,6 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Cancelled, KeyboardInterrupt) as stop:
         console.stopped(str(stop), _kept(args))
         return 130
+    except ShardMade as made:
+        console.answer(made.record, str(made))
+        return 0
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -129,6 +132,8 @@ def _configure(command: Command, parser: argparse.ArgumentParser) -> None:
 
 def _kept(args: argparse.Namespace) -> str:
     """What an interrupted command leaves, in words."""
+    if getattr(args, "shard", None) is not None:
+        return f"what was made of shard {args.shard} is kept; the same command goes on from there"
     hint = getattr(args, "after_stop", None)
     return (
         str(hint(args))

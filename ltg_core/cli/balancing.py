@@ -43,7 +43,7 @@ def configure_balance(parser: argparse.ArgumentParser) -> None:
 def _balance(args: argparse.Namespace, console: Console) -> Answer:
     from ltg_core import workflows
 
-    with opened(args) as ws:
+    with opened(args, on_progress=console.progress) as ws:
         told: dict[str, Any] = {"on_progress": console.progress, "cancel": console.cancel}
         if args.resume:
             run = workflows.resume_generate(ws, args.resume, device=device_of(args), **told)

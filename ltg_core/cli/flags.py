@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ltg_core.errors import LtgError
+from ltg_core.errors import InputError, LtgError
+from ltg_core.jobs import ProgressFn, no_progress
 from ltg_core.params import Params, Spec, specs
-from ltg_core.workers.engine import ENGINES, EngineSettings
+from ltg_core.workers.engine import ENGINES, LOCAL, EngineSettings, Shard
 
 if TYPE_CHECKING:
     from ltg_core.data.workspace import Workspace
@@ -46,9 +48,14 @@ class LazyParser(argparse.ArgumentParser):
 
 
 def common(
-    parser: argparse.ArgumentParser, *, workspace: bool = True, device: bool = False, engine: bool = False
+    parser: argparse.ArgumentParser,
+    *,
+    workspace: bool = True,
+    device: bool = False,
+    engine: bool = False,
+    whole: str = "",
 ) -> None:
-    """Flags that look the same everywhere."""
+    """Flags that look the same everywhere; ``whole`` says why a command with an engine cannot be done in shards."""
     if workspace:
         parser.add_argument(
             "--workspace",
@@ -64,12 +71,12 @@ def common(
             help="cpu, cuda, cuda:1 …; auto takes the accelerator where there is one",
         )
     if engine:
-        add_engine(parser)
+        add_engine(parser, whole)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
-def add_engine(parser: argparse.ArgumentParser) -> None:
+def add_engine(parser: argparse.ArgumentParser, whole: str = "") -> None:
     """Who does the units of long work."""
     group = parser.add_argument_group("engine")
     group.add_argument(
@@ -92,6 +99,24 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="join a running Ray cluster; without it Ray runs on this machine and can be reached from it alone",
     )
+    group.add_argument(
+        "--shard",
+        type=functools.partial(_shard, whole),
+        metavar="I/N",
+        help=f"not for this command: {whole}"
+        if whole
+        else "make only the I-th of N parts of the work, I from 1 to N; give the same command once for every part, "
+        "in any order, on one workspace or on copies of it (docs/scale.md); the last one finishes the work",
+    )
+
+
+def _shard(whole: str, text: str) -> Shard:
+    try:
+        if whole:
+            raise InputError(f"this command cannot be done in shards: {whole}")
+        return Shard.read(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def engine_of(args: argparse.Namespace) -> EngineSettings:
@@ -149,8 +174,10 @@ def device_of(args: argparse.Namespace) -> str:
 
 
 @contextlib.contextmanager
-def opened(args: argparse.Namespace, *, create: bool = False) -> Iterator[Workspace]:
-    """The workspace of a command.
+def opened(
+    args: argparse.Namespace, *, create: bool = False, on_progress: ProgressFn = no_progress
+) -> Iterator[Workspace]:
+    """The workspace of a command, with the engine that was chosen; ``on_progress`` is told of units of a shard.
 
     Raises:
         LtgError: There is none, and this command does not make one.
@@ -162,12 +189,18 @@ def opened(args: argparse.Namespace, *, create: bool = False) -> Iterator[Worksp
             f"there is no workspace in '{args.workspace}': make one with 'demo load' or 'import', or say where it is "
             "with --workspace DIR"
         )
-    engine = engine_of(args).open() if hasattr(args, "engine") else None
+    engine = engine_of(args).open() if hasattr(args, "engine") else LOCAL
     with Workspace(args.workspace) as ws:
-        if engine is not None:
-            ws.engine = engine
+        ws.engine = engine
         try:
-            yield ws
+            if getattr(args, "shard", None) is None:
+                yield ws
+            else:
+                from ltg_core.workflows.shards import Sharded
+
+                ws.engine = shards = Sharded(ws, engine, args.shard, on_progress)
+                yield ws
+                shards.clear()  # everything is in the workspace
         finally:
             ws.engine.close()
 

@@ -50,7 +50,7 @@ def _generate(args: argparse.Namespace, console: Console) -> Answer:
     from ltg_core import workflows
 
     console.hush()
-    with opened(args) as ws:
+    with opened(args, on_progress=console.progress) as ws:
         device = device_of(args)
         if args.resume:
             run = workflows.resume_generate(
@@ -223,7 +223,12 @@ def configure_map(parser: argparse.ArgumentParser) -> None:
     """``map``."""
     from ltg_core.embedding.layout import MapSettings
 
-    common(parser, device=True, engine=True)
+    common(
+        parser,
+        device=True,
+        engine=True,
+        whole="a map is laid out from all its samples at once; share out their scoring (score --shard I/N) before it",
+    )
     parser.add_argument("--out", metavar="FILE", type=Path, help="write the points to a .csv or .json file")
     parser.add_argument("--all", action="store_true", help="also place the samples that were not laid out")
     add_params(parser, MapSettings, title="layout")
@@ -270,7 +275,12 @@ def configure_export(parser: argparse.ArgumentParser) -> None:
     """``export``."""
     from ltg_core.export import EXPORTERS
 
-    common(parser, engine=True)
+    common(
+        parser,
+        engine=True,
+        whole="an export is one folder with one manifest, guarded against copies across all its samples; export sets "
+        "of your own (--set) into folders of their own instead",
+    )
     parser.add_argument(
         "ids", nargs="*", help="samples; without any and without a filter all that were accepted"
     )

@@ -31,7 +31,7 @@ def _score(args: argparse.Namespace, console: Console) -> Answer:
     from ltg_core import workflows
     from ltg_core.data.records import Filter
 
-    with opened(args) as ws:
+    with opened(args, on_progress=console.progress) as ws:
         run = workflows.score(
             ws,
             workflows.active_classifier(ws, device=device_of(args)),

@@ -51,7 +51,7 @@ def _name(args: argparse.Namespace, console: Console) -> Answer:
     from ltg_core import workflows
 
     console.hush()
-    with opened(args) as ws:
+    with opened(args, on_progress=console.progress) as ws:
         if args.list:
             return _listed(ws)
         if args.cause is not None:
@@ -193,7 +193,11 @@ def _pool(args: argparse.Namespace, console: Console) -> Answer:
     from ltg_core import workflows
 
     console.hush()
-    with opened(args) as ws:
+    with opened(args, on_progress=console.progress) as ws:
+        if args.folder and args.shard:
+            raise InputError(
+                "a folder is read where it is and nothing of it is kept: import it, then use shards"
+            )
         text = args.text or ""
         if args.finding is not None:
             found = workflows.slices(ws, "found")

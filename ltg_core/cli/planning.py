@@ -64,7 +64,7 @@ def _coverage(args: argparse.Namespace, console: Console) -> Answer:
 
 def configure_sweep(parser: argparse.ArgumentParser) -> None:
     """``sweep``."""
-    common(parser, device=True, engine=True)
+    common(parser, device=True, engine=True, whole="the frames of a sweep are one unit")
     parser.add_argument("sample", help="id of a generated image; everything but the weight stays as it was")
     parser.add_argument(
         "--weights", type=float, nargs="+", metavar="W", default=None, help="one frame each, 8 at most"

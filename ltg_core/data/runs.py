@@ -43,11 +43,13 @@ def start(
     seed: int | None,
     hashes: Mapping[str, Any],
     parent: str | None,
+    id: str = "",
 ) -> Run:
-    """Record that work begins in this process."""
+    """Record that work begins in this process; a run of the given id that is there already is taken up."""
     safe_name(kind)
     now = time.time()
-    run_id = f"{kind}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(3)}"
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+    run_id = safe_name(id) if id else f"{kind}-{stamp}-{secrets.token_hex(3)}"
     values = (
         run_id,
         kind,
@@ -61,12 +63,12 @@ def start(
         owner(),
     )
     with database.write() as connection:
-        connection.execute(
+        new = connection.execute(
             "INSERT INTO runs (id, kind, state, settings, seed, hashes, versions, started, parent, owner)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
             values,
-        )
-    return get(database, run_id)
+        ).rowcount
+    return get(database, run_id) if new else resume(database, run_id)
 
 
 def finish(database: Database, run_id: str, state: str, reason: str, result: Mapping[str, Any] | None) -> Run:
@@ -97,12 +99,29 @@ def resume(database: Database, run_id: str) -> Run:
     return get(database, run_id)
 
 
+def leave(database: Database, run_id: str, reason: str, result: Mapping[str, Any]) -> Run:
+    """Record that this process has done its part of a run; what another one took up or finished stays as it is."""
+    with database.write() as connection:
+        connection.execute(
+            "UPDATE runs SET state = 'interrupted', reason = ?, finished = ?, result = ?"
+            " WHERE id = ? AND state = 'running' AND owner = ?",
+            (reason, time.time(), dump(result), run_id, owner()),
+        )
+    return get(database, run_id)
+
+
 def get(database: Database, run_id: str) -> Run:
     """The run with this id."""
-    row = database.row("SELECT * FROM runs WHERE id = ?", (run_id,))
-    if row is None:
+    found = find(database, run_id)
+    if found is None:
         raise InputError(f"there is no run {run_id!r} in this workspace")
-    return _run(row)
+    return found
+
+
+def find(database: Database, run_id: str) -> Run | None:
+    """The same, None where there is none."""
+    row = database.row("SELECT * FROM runs WHERE id = ?", (run_id,))
+    return None if row is None else _run(row)
 
 
 def every(database: Database, kind: str | None) -> list[Run]:

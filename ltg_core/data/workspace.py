@@ -312,9 +312,10 @@ class Workspace:
         seed: int | None = None,
         hashes: Mapping[str, Any] | None = None,
         parent: str | None = None,
+        id: str = "",
     ) -> Run:
-        """Record that work begins; its folder is made."""
-        run = runs.start(self.database, kind, settings, seed, hashes or {}, parent)
+        """Record that work begins; its folder is made. A run of that ``id`` that is there already is taken up."""
+        run = runs.start(self.database, kind, settings, seed, hashes or {}, parent, id)
         self.run_folder(run.id)
         if self.on_run is not None:
             self.on_run(run)
@@ -325,6 +326,10 @@ class Workspace:
     ) -> Run:
         """Record how work ended: "done", "failed" or "cancelled", why, and what came out."""
         return runs.finish(self.database, id, state, reason, result)
+
+    def leave_run(self, id: str, reason: str, result: Mapping[str, Any]) -> Run:
+        """Record that this process has done its part of a run: "interrupted", unless others went on with it."""
+        return runs.leave(self.database, id, reason, result)
 
     def resume_run(self, id: str) -> Run:
         """Take up a run that was interrupted, cancelled or failed, under its id."""
@@ -340,6 +345,10 @@ class Workspace:
     def run(self, id: str) -> Run:
         """One run."""
         return runs.get(self.database, id)
+
+    def known_run(self, id: str) -> Run | None:
+        """The same, None where there is none."""
+        return runs.find(self.database, id)
 
     def runs(self, kind: str | None = None) -> list[Run]:
         """All runs, or those of one kind, the newest first."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +16,8 @@ U = TypeVar("U")
 R = TypeVar("R")
 
 ENGINES = ("local", "ray")
+_AHEAD = 3
+_MOST_SHARDS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +28,19 @@ class There(Generic[U]):
         make: ``module:function``; called once in each process with the options, it returns the function of a unit.
         options: Gives the options: plain values, paths as text. The engine adds ``device``.
         pack: What of a unit travels; called in this process, so that only this one reads the database.
+        key: A file name that tells the result of a unit from that of any other, on every machine; None where results
+            cannot wait in files.
+        results: The classes of which results are made, besides numbers, texts, arrays and tensors.
+        number: Of a unit in the whole of the work, from 0, where some of it may be done already; None for its place
+            among the units that are asked for.
     """
 
     make: str
     options: Callable[[], Mapping[str, Any]]
     pack: Callable[[U], Any]
+    key: Callable[[U], str] | None = None
+    results: tuple[type, ...] = ()
+    number: Callable[[U], int] | None = None
 
 
 class Engine(abc.ABC):
@@ -39,9 +51,18 @@ class Engine(abc.ABC):
         """Who does the work, for people; "" for this process alone."""
         return ""
 
+    def run_id(self, kind: str, order: Mapping[str, Any]) -> str:
+        """The id of the run that carries out an order, where several processes share it; "" for a new one."""
+        return ""
+
     @abc.abstractmethod
     def map(
-        self, units: Iterable[U], here: Callable[[U], R], there: There[U], cancel: CancelToken
+        self,
+        units: Iterable[U],
+        here: Callable[[U], R],
+        there: There[U],
+        cancel: CancelToken,
+        soon: Callable[[U], None] | None = None,
     ) -> Iterator[tuple[U, R]]:
         """Do every unit.
 
@@ -50,6 +71,7 @@ class Engine(abc.ABC):
             here: Does one unit in this process.
             there: Does the same in another one.
             cancel: Ends the work.
+            soon: Told of a unit some units before ``here`` does it, so that what it needs can be read meanwhile.
 
         Yields:
             Each unit with its result, as soon as all before it are there.
@@ -57,6 +79,7 @@ class Engine(abc.ABC):
         Raises:
             Cancelled: On request.
             WorkerLost: A unit ended its process again and again.
+            ShardMade: The rest belongs to others.
             LtgError: As ``here`` raises it.
         """
 
@@ -68,15 +91,58 @@ class Local(Engine):
     """One unit after another in this process."""
 
     def map(
-        self, units: Iterable[U], here: Callable[[U], R], there: There[U], cancel: CancelToken
+        self,
+        units: Iterable[U],
+        here: Callable[[U], R],
+        there: There[U],
+        cancel: CancelToken,
+        soon: Callable[[U], None] | None = None,
     ) -> Iterator[tuple[U, R]]:
         """As ``Engine.map`` says; ``there`` is not used."""
-        for unit in units:
+        for unit in units if soon is None else _announced(units, soon):
             cancel.check()
             yield unit, here(unit)
 
 
 LOCAL = Local()
+
+
+def _announced(units: Iterable[U], soon: Callable[[U], None]) -> Iterator[U]:
+    waiting: deque[U] = deque()
+    for unit in units:
+        soon(unit)
+        waiting.append(unit)
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A part of some work: the units ``number``, ``number + of``, ``number + 2 of`` … of all, counted from 1."""
+
+    number: int
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.of <= _MOST_SHARDS:
+            raise InputError(
+                f"there is no shard {self}; give I/N, such as 2/4, with I from 1 to N and N up to {_MOST_SHARDS:,}"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    @classmethod
+    def read(cls, text: str) -> Shard:
+        """Of ``I/N``.
+
+        Raises:
+            InputError: It is none.
+        """
+        if not (found := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text.strip())):
+            raise InputError(f"{text!r} is no shard; give I/N, such as 2/4: the second of four")
+        return cls(int(found[1]), int(found[2]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -72,9 +72,9 @@ class Ray(Engine):
         return frozenset(self._seen)
 
     def map(
-        self, units: Iterable[U], here: Any, there: There[U], cancel: CancelToken
+        self, units: Iterable[U], here: Any, there: There[U], cancel: CancelToken, soon: Any = None
     ) -> Iterator[tuple[U, Any]]:
-        """As ``Engine.map`` says; ``here`` is not used."""
+        """As ``Engine.map`` says; ``here`` and ``soon`` are not used."""
         left = iter(units)
         while part := list(islice(left, ROUND)):
             while not self._turn.acquire(timeout=POLL):

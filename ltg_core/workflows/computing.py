@@ -7,10 +7,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,21 +17,20 @@ import torch
 from PIL import Image
 
 from ltg_core.data import reading
-from ltg_core.data.images import read_image, to_pil, to_tensor
+from ltg_core.data.images import content_hash, read_image, to_pil, to_tensor
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
 from ltg_core.models.preprocess import Preprocess
 from ltg_core.types import Outputs
-from ltg_core.workers.engine import LOCAL, There
+from ltg_core.workers.engine import There
 from ltg_core.workflows.loaded import classifier_at
 from ltg_core.workflows.setup import where_classifier
 from ltg_core.workflows.store import FeatureStore
 
 CHUNK = 2048
 READERS = 4
-_AHEAD = 3
 Skipped = list[tuple[str, str]]
 
 
@@ -62,6 +59,8 @@ def compute_outputs(
         "ltg_core.workflows.computing:classifier_there",
         lambda: {"classifier": where_classifier(ws, classifier), "batch": batch},
         lambda part: files_of(ws, part),
+        lambda part: key_of(classifier.hash, part),
+        (Outputs,),
     )
     if total and ws.engine.words:
         on_progress(Progress(0, total, f"starting {ws.engine.words}"))
@@ -124,16 +123,22 @@ def in_batches(
         cancel: Checked at every batch.
     """
     parts = [ids[start : start + size] for start in range(0, len(ids), size)]
+    begun: dict[str, _Reading] = {}
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
-        coming = (_reading(files_of(ws, part), asked.reader, pool) for part in parts)
-        waiting = deque(islice(coming, _AHEAD if ws.engine is LOCAL else 0))
+
+        def soon(part: Sequence[str]) -> None:
+            begun[part[0]] = _reading(files_of(ws, part), asked.reader, pool)
 
         def here(part: Sequence[str]) -> Answers:
-            waiting.extend(islice(coming, 1))
-            return _answer(waiting.popleft(), asked)
+            return _answer(begun.pop(part[0]), asked)
 
-        for _, answer in ws.engine.map(parts, here, there, cancel):
+        for _, answer in ws.engine.map(parts, here, there, cancel, soon):
             yield answer
+
+
+def key_of(model: str, ids: Sequence[str]) -> str:
+    """What tells the answers of a model about a batch from all others."""
+    return f"answers-{content_hash(chr(10).join((model, *ids)).encode())}"
 
 
 def answering(asked: Asked) -> Callable[[Files], Answers]:

@@ -134,7 +134,13 @@ def generate(
         "reference": _file_hash(ws, classifier),
     }
     first = settings["seeds"][0]
-    with recorded(ws, "generate", settings, seed=first, hashes=hashes) as recording:
+    order = {
+        name: value for name, value in settings.items() if name != "generator"
+    }  # its folder may be elsewhere
+    run_id = ws.engine.run_id("generate", {**order, "hashes": hashes})
+    if run_id and (there := ws.known_run(run_id)) is not None and there.state == "done":
+        return there
+    with recorded(ws, "generate", settings, seed=first, hashes=hashes, id=run_id) as recording:
         Units(ws, classifier, generator, ref, recording, on_progress, cancel or CancelToken()).do()
     return recording.run
 

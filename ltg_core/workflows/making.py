@@ -56,6 +56,10 @@ class Made:
     outputs: Outputs
 
 
+RESULTS = (Made, GenerateResult, Validity, Outputs)
+"""Of these a finished unit is made."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Maker:
     """The models and settings of one run."""

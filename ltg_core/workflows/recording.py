@@ -11,7 +11,7 @@ from typing import Any
 from ltg_core import logs
 from ltg_core.data.records import Run
 from ltg_core.data.workspace import Workspace
-from ltg_core.errors import Cancelled, WorkspaceError
+from ltg_core.errors import Cancelled, ShardMade, WorkspaceError
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ def recorded(
     hashes: Mapping[str, Any] | None = None,
     parent: str | None = None,
     resume: str | None = None,
+    id: str = "",
 ) -> Iterator[Recording]:
     """Record the work of a ``with`` block as a run.
 
@@ -50,8 +51,9 @@ def recorded(
         hashes: Of the models and data that it uses.
         parent: The run that it belongs to.
         resume: Id of a run that ended early and is taken up; the other arguments are then not used.
+        id: Of a run that other processes may have begun, and that is then taken up; "" for a new one.
     """
-    run = ws.resume_run(resume) if resume else ws.start_run(kind, settings, seed, hashes, parent)
+    run = ws.resume_run(resume) if resume else ws.start_run(kind, settings, seed, hashes, parent, id)
     recording = Recording(run, dict(run.result))
     try:
         with logs.about(run=run.id):
@@ -60,6 +62,10 @@ def recorded(
     except (Cancelled, KeyboardInterrupt) as stop:
         log.info("stopped on request: run %s", run.id)
         _end(ws, recording, "cancelled", str(stop) or "stopped on request; what was finished is kept")
+        raise
+    except ShardMade as made:
+        log.info("made a shard: run %s", run.id)
+        recording.run = ws.leave_run(run.id, str(made), recording.result)
         raise
     except BaseException as error:
         log.info("failed: run %s", run.id)

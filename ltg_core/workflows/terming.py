@@ -40,6 +40,7 @@ from ltg_core.workflows.computing import (
     files_of,
     fitting,
     in_batches,
+    key_of,
 )
 from ltg_core.workflows.setup import plain_prompt
 from ltg_core.workflows.store import FeatureStore
@@ -146,6 +147,8 @@ def vectors(
         "ltg_core.workflows.terming:encoder_there",
         lambda: {"folder": str(encoder.folder.resolve())},
         lambda part: files_of(ws, part),
+        lambda part: key_of(encoder.hash, part),
+        (Outputs,),
     )
     by = f", {ws.engine.words}" if ws.engine.words else ""
     for part, out, broken in in_batches(ws, todo, size, _asked(encoder), there, token):

@@ -26,7 +26,7 @@ from ltg_core.signals.reference import Reference
 from ltg_core.types import Images
 from ltg_core.workers.engine import There
 from ltg_core.workflows.computing import compute_outputs, keep_outputs
-from ltg_core.workflows.making import Made, Maker, Wanted, judge_of
+from ltg_core.workflows.making import RESULTS, Made, Maker, Wanted, judge_of
 from ltg_core.workflows.recording import Recording
 from ltg_core.workflows.scoring import refresh_scores, unscored
 from ltg_core.workflows.setup import reference_path, where_classifier
@@ -101,7 +101,14 @@ class Units:
         self.maker.generator.chunk = self._chunk()
         there = {int(s.meta["index"]) for s in self._made("guided")}
         todo = [Unit(number, part) for number, part in enumerate(rows) if not there.issuperset(part)]
-        elsewhere = There("ltg_core.workflows.making:maker", self._options, self._wanted)
+        elsewhere = There[Unit](
+            "ltg_core.workflows.making:maker",
+            self._options,
+            self._wanted,
+            lambda unit: f"{self.run.id}-{unit.number:05d}",
+            RESULTS,
+            lambda unit: unit.number,
+        )
         if todo and engine.words:
             self.on_progress(Progress(todo[0].number, self.units, f"starting {engine.words}"))
         try:
