@@ -9,7 +9,7 @@ WORKSPACE ?= workspace
 ARGS ?=
 CASES ?= 20000
 
-.PHONY: help env app test check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-naming bench-zoo bench-users bench-guidance bench-throughput bench-compare evidence bench-large chaos load film fuzz clean
+.PHONY: help env app test check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-naming bench-zoo bench-users bench-guidance bench-throughput bench-compare evidence bench-large chaos load film fuzz coverage mutate clean
 
 help:
 	@echo "make app         create the environment, open the app with the demo on 127.0.0.1 (ARGS='--port 8000')"
@@ -28,6 +28,8 @@ help:
 	@echo "make chaos       kills, full disks and other faults at 340 points, and what is there afterwards (an hour; goes on where it was stopped)"
 	@echo "make load        50 users at once on the real server for ten minutes (ARGS='--users 20 --minutes 30')"
 	@echo "make film        record the loop on the demo into docs/screenshots/film.webp (Chromium, some three minutes)"
+	@echo "make coverage    which lines of ltg_core its own tests run, without browser and Ray (a quarter of an hour)"
+	@echo "make mutate      changes in signals, data and guidance that no test notices (hours; ARGS='ltg_core.signals*')"
 	@echo "make fuzz        20,000 damaged and hostile files through every reader (CASES=20000)"
 	@echo "TORCH=cpu|cuda make app   choose the build of torch by hand"
 
@@ -123,5 +125,13 @@ load: $(TESTSTAMP)
 fuzz: $(TESTSTAMP)
 	FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests/fuzz -p no:cacheprovider --timeout 7200 $(ARGS)
 
+coverage: $(TESTSTAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/app --ignore tests/journeys --ignore tests/fuzz \
+		--ignore tests/workflows/test_on_ray.py --cov --cov-report term-missing:skip-covered $(ARGS)
+
+mutate: $(TESTSTAMP)
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2 $(ARGS)
+	$(BIN)/mutmut results
+
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results mutants .coverage*

@@ -21,7 +21,7 @@ from ltg_core.data.workspace import Workspace
 from ltg_core.errors import Cancelled, InputError, ShardMade
 from ltg_core.jobs import CancelToken, Progress
 from ltg_core.workers.engine import LOCAL, Shard, There
-from ltg_core.workflows import terming
+from ltg_core.workflows import balancing, terming
 from ltg_core.workflows.shards import FOLDER, Sharded
 from ltg_core.workflows.terming import need_encoder, vectors
 from tests.conftest import TinyWorld
@@ -254,6 +254,23 @@ def test_commands_say_which_shards_there_are_and_which_have_none(
     at = ["--workspace", str(fitted.path), "--json", "--quiet"]
     assert main(["pool", "--text", "x", "--folder", "y", "--shard", "1/2", *at]) == 2
     assert "import it" in capsys.readouterr().err
+
+
+def test_what_comes_after_the_units_is_done_by_the_last_shard_alone(
+    fitted: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted: list[str] = []
+    monkeypatch.setattr(balancing, "accept_believed", lambda ws, run: accepted.append(run))
+    words = ["balance", "--to", "16", "--accept", "--preset", "unguided", "--steps", "2", "--device", "cpu"]
+    words += ["--workspace", str(fitted.path), "--json", "--quiet", "--shard"]
+    assert main([*words, "2/2"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"shard": "2/2", "made": 1, "there": 1, "units": 2, "left": {"1/2": 1}}
+    assert fitted.count(Filter(origin="generated")) == 0 and not accepted
+    assert main([*words, "1/2"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["images"] == 12 and accepted == [said["run"]]
+    assert not (fitted.path / FOLDER).exists()
 
 
 def test_two_shards_at_once_on_one_workspace_from_the_command_line(
