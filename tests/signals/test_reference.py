@@ -304,3 +304,23 @@ def test_another_precision_gives_nearly_the_same_scores(reference: Reference, he
     double = score_all(Outputs(*(p.double() for p in out)), reference.to(dtype=torch.double), labels)
     for name, values in score_all(out, reference, labels).items():
         torch.testing.assert_close(values.double(), double[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("max_dims", [4, 64], ids=["projected", "whole"])
+def test_fitting_in_parts_is_fitting_at_once(
+    train: Data, heldout: Data, monkeypatch: pytest.MonkeyPatch, max_dims: int
+) -> None:
+    """More samples than are taken at a time: sums go over all parts, and no part is left out."""
+    options = ReferenceSettings(max_dims=max_dims)
+    whole = refit(train, heldout, options=options)
+    for module in ("gaussian", "projection", "neighbours", "reference"):
+        monkeypatch.setattr(f"ltg_core.signals.{module}.CHUNK", 37)
+    parts = refit(train, heldout, options=options)
+    assert parts.projection.basis.shape == ((WIDTH, 4) if max_dims < WIDTH else (0, 0))
+    for name in ("projection", "gaussians", "design", "bank"):
+        for part, expected in getattr(whole, name).tensors().items():
+            found = getattr(parts, name).tensors()[part]
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4, msg=f"{name}.{part}")
+    assert parts.limits == pytest.approx(whole.limits, rel=1e-4)
+    for name, table in whole.tables.items():
+        np.testing.assert_allclose(parts.tables[name], table, rtol=1e-3, atol=1e-4, err_msg=name)
