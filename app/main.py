@@ -21,7 +21,7 @@ from app.header import header, header_key
 from app.pulse import pulse
 from app.rooms import Here, Rooms
 from app.server import make_server, new_key
-from app.session import BEATS, QUICK, Seen, Session, clicked, polite
+from app.session import BEATS, CARRIED, QUICK, Seen, Session, clicked, polite
 from app.settings import USUAL_PORT, Settings, free_port
 from app.tabs import browse, coverage, curate, explain, extend, imagine, retrain, setup, start, tell
 from app.tabs import map as map_tab
@@ -116,9 +116,13 @@ def _follow(
 ) -> None:
     """The header, and the shown tab's refresh whenever the workspace has changed."""
 
-    def follow(seen: Seen, tab: str) -> dict[Any, Any]:
+    def follow(seen: Seen, tab: str, told: str | None = None) -> dict[Any, Any]:
         heard = pulse(ctx)  # first: what changes from here on is heard next time
-        now = Seen(header_key(ctx), {kind: ctx.beat(kind) for kind in BEATS}, dict(seen.due))
+        if (
+            told is not None and told != seen.heard
+        ):  # the last answer is not there yet, or was lost: all of it again
+            seen.header, seen.beats, seen.due = "", {}, {}
+        now = Seen(heard, header_key(ctx), {kind: ctx.beat(kind) for kind in BEATS}, dict(seen.due))
         if tab in widgets:
             now.due[tab] = ctx.revision
         changed: dict[Any, Any] = {beat: {"heard": heard, "tab": tab}}
@@ -129,12 +133,13 @@ def _follow(
             (session.due, now.due, seen.due),
         ):
             changed |= {states[name]: value for name, value in new.items() if value != old.get(name, "")}
-        seen.header, seen.beats, seen.due = now.header, now.beats, now.due
+        seen.heard, seen.header, seen.beats, seen.due = heard, now.header, now.beats, now.due
         return changed
 
     @polite
     def tick(seen: Seen, shown: str, event: gr.EventData) -> Any:
-        return follow(seen, str(clicked(event).get("tab", "")) if shown else "")
+        asked = clicked(event)
+        return follow(seen, str(asked.get("tab", "")) if shown else "", asked.get("heard"))
 
     @polite
     def first(seen: Seen, shown: str) -> Any:
@@ -144,7 +149,7 @@ def _follow(
     asked = [gr.State(Seen()), session.shown]
     told = [top, beat, *session.due.values(), *session.beats.values()]
     arrived = places.wire(ctx, session, widgets)
-    beat.tick(tick, asked, told, **QUICK)
+    beat.tick(tick, asked, told, **CARRIED)  # the page asks again where no answer came
     # A page begins with what its address says; only then is it drawn.
     arrived.then(first, asked, told, **QUICK)
     queue.wire(ctx, session, widgets, top)

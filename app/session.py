@@ -51,11 +51,13 @@ class Seen:
     Gradio's script goes through all inputs of a handler at every event, so that thirty states of their own were felt.
 
     Attributes:
+        heard: The pulse that the last answer said; a page that says another one has not got that answer.
         header: What the header shows.
         beats: By kind of job, what the page has seen of the newest one.
         due: By tab, the revision of the workspace that it is to show.
     """
 
+    heard: str = ""
     header: str = ""
     beats: dict[str, str] = dataclasses.field(default_factory=dict)
     due: dict[str, int] = dataclasses.field(default_factory=dict)

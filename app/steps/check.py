@@ -15,7 +15,7 @@ from app.session import EVERY, clicked, polite
 from app.steps import mapping
 from app.steps.classifier import revise
 from app.steps.reliability import diagram
-from app.steps.states import CHECK, examination, onward
+from app.steps.states import CHECK, Place, examination, onward
 from ltg_core.errors import InputError
 from ltg_core.jobs import Job
 
@@ -58,13 +58,13 @@ def wire(ctx: AppContext, w: SimpleNamespace, started: Any, outputs: list[Any], 
         return {w.mode: mode, w.check_modes: modes(ctx, mode), w.check_grid: grid(ctx, mode)}
 
     @polite
-    def act(event: gr.EventData) -> Any:
+    def act(place: Place, event: gr.EventData) -> Any:
         data = clicked(event)
         name = data.get("name")
         if name == "step":
-            return go(str(data.get("to")))
+            return go(place, str(data.get("to")))
         if name == "accept":
-            return accept(ctx, bool(data.get("on"))) or go(CHECK)
+            return accept(ctx, bool(data.get("on"))) or go(place, CHECK)
         if name == "try":
             return started(attempt(ctx))
         if name == "adopt":
@@ -75,7 +75,7 @@ def wire(ctx: AppContext, w: SimpleNamespace, started: Any, outputs: list[Any], 
 
     w.check_modes.act(choose, None, [w.mode, w.check_modes, w.check_grid], **EVERY)
     for part in (w.check, w.mapping):
-        part.act(act, None, outputs, **EVERY)
+        part.act(act, w.place, outputs, **EVERY)
 
 
 def accept(ctx: AppContext, on: bool) -> None:

@@ -38,6 +38,17 @@ class StepState:
     text: str
 
 
+@dataclasses.dataclass
+class Place:
+    """Where a visitor is; a state that is changed in place, so that an event under way sees where somebody has gone.
+
+    Attributes:
+        step: Name of the step; "" until the page knows where to begin.
+    """
+
+    step: str = ""
+
+
 def examination(ctx: AppContext) -> Examination | None:
     """The check on labelled real samples; None where there is nothing to check."""
     from ltg_core import workflows

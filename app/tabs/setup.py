@@ -20,6 +20,7 @@ from app.steps.states import (
     HEAD,
     STEPS,
     TITLES,
+    Place,
     first_open,
     states,
     stepper,
@@ -32,7 +33,7 @@ ID = "setup"
 
 def build(ctx: AppContext) -> SimpleNamespace:
     """The stepper, the job in progress, and one step at a time; the others keep what was entered."""
-    w = SimpleNamespace(step=gr.State(""))
+    w = SimpleNamespace(place=gr.State(Place()))
     w.steps = View(elem_id="setup-steps")
     w.progress = View(elem_id="setup-progress")
     with gr.Tabs(elem_id="setup-body", selected=CLASSIFIER) as w.body:
@@ -58,16 +59,17 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     """Connect the events."""
     w = widgets[ID]
     outputs = [w.progress, *w.buttons]
-    moved = [w.step, w.steps, w.body]
+    moved = [w.steps, w.body]
 
     def started(job: Job) -> dict[Any, Any]:
         """The job's bar; no other can be started meanwhile."""
         return {w.progress: view(ctx.bar(job)), **{b: gr.Button(interactive=False) for b in w.buttons}}
 
-    def go(step: str) -> Any:
+    def go(place: Place, step: str) -> Any:
         if step not in STEPS:
             return gr.skip()
-        found = {w.step: step, w.steps: stepper(states(ctx), step), w.body: gr.Tabs(selected=step)}
+        place.step = step
+        found = {w.steps: stepper(states(ctx), step), w.body: gr.Tabs(selected=step)}
         return found | ({w.check: check.figures(ctx)} if step == CHECK else {})
 
     @polite
@@ -79,32 +81,31 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         return {w.progress: view(bar), **{button: gr.Button(interactive=job.ended) for button in w.buttons}}
 
     @polite
-    def refresh(step: str, mode: str) -> dict[Any, Any]:
-        found = states(ctx)
-        step = step if step in STEPS else ""
-        opening = ctx.latest("open")
+    def refresh(place: Place, mode: str) -> dict[Any, Any]:
+        found, shown, opening = states(ctx), state_of(ctx, w, mode), ctx.latest("open")
+        step = place.step  # only now: somebody may have gone on while all that was looked up
         first: dict[Any, Any] = {} if step else {w.body: gr.Tabs(selected=first_open(found))}
         if not step and (opening is None or opening.ended):
-            first[w.step] = first_open(found)  # from here on only the visitor changes the step
-        return {w.steps: stepper(found, step or first_open(found))} | first | state_of(ctx, w, mode)
+            place.step = first_open(found)  # from here on only the visitor changes the step
+        return {w.steps: stepper(found, step or first_open(found))} | first | shown
 
     @polite
-    def act(event: gr.EventData) -> Any:
+    def act(place: Place, event: gr.EventData) -> Any:
         clicked_ = clicked(event)
         if clicked_.get("name") == "cancel":
             ctx.jobs.cancel(str(clicked_.get("job")))
             return gr.skip()
-        return go(str(clicked_.get("to"))) if clicked_.get("name") == "step" else gr.skip()
+        return go(place, str(clicked_.get("to"))) if clicked_.get("name") == "step" else gr.skip()
 
     for part in (w.steps, w.progress, w.classifier_now, w.data_now, w.head_now):
-        part.act(act, None, [*moved, w.check], **QUICK)
+        part.act(act, w.place, [*moved, w.check], **QUICK)
     classifier.wire(ctx, w, started, outputs)
     data.wire(ctx, w, started, outputs)
     check.wire(ctx, w, started, [*outputs, *moved, w.check], go)
     head.wire(ctx, w, started, outputs)
     session.beats["setup"].change(follow, None, outputs, **QUICK)
-    w.refresh, w.refresh_inputs = refresh, [w.step, w.mode]
-    w.refresh_outputs = [w.step, w.steps, w.body, *w.shown]
+    w.refresh, w.refresh_inputs = refresh, [w.place, w.mode]
+    w.refresh_outputs = [w.steps, w.body, *w.shown]
 
 
 def outcome(job: Job, title: str) -> Node:

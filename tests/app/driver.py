@@ -95,6 +95,10 @@ class Driver:
 
     def run(self, dependency: dict[str, Any], data: Any = None, **given: Any) -> dict[str, Any]:
         """Run one handler through the queue."""
+        return self._result(dependency, self.ask(dependency, data, **given))
+
+    def ask(self, dependency: dict[str, Any], data: Any = None, **given: Any) -> str:
+        """Queue one handler; its event's id."""
         values = {self.ids[name.replace("_", "-")]: value for name, value in given.items()}
         inputs = [values.get(i, self.parts[i]["props"].get("value")) for i in dependency["inputs"]]
         body = {
@@ -109,7 +113,7 @@ class Driver:
         }
         joined = self.http.post("/gradio_api/queue/join", json=body)
         assert joined.status_code == 200, joined.text
-        return self._result(dependency, joined.json()["event_id"])
+        return str(joined.json()["event_id"])
 
     def _result(self, dependency: dict[str, Any], event_id: str) -> dict[str, Any]:
         with self.http.stream(

@@ -27,10 +27,10 @@ def until(true: Callable[[], bool], seconds: float = 200) -> None:
         time.sleep(0.05)
 
 
-def tick(page: Driver) -> dict[str, Any]:
-    """A beat of the page's clock."""
+def tick(page: Driver, data: dict[str, str] | None = None) -> dict[str, Any]:
+    """A beat of the page's clock, with what the page says of itself."""
     (clock,) = [d for d in page.config["dependencies"] if d["targets"][0][1] == "tick"]
-    return page.run(clock)
+    return page.run(clock, data)
 
 
 def owner(page: Driver) -> str:
@@ -118,6 +118,15 @@ def test_a_page_asks_by_a_few_letters_whether_there_is_anything_to_hear(
     assert asked(bob) != before
     with httpx.Client(base_url=ann.http.base_url) as stranger:
         assert stranger.get("/pulse").text == "", "a browser without cookies is told by the event alone"
+
+
+def test_a_page_that_did_not_get_the_last_answer_is_told_all_of_it_again(two: tuple[Driver, Driver]) -> None:
+    ann, _ = two
+    heard = tick(ann)["pulse"]["heard"]
+    told = tick(ann, {"tab": "start", "heard": heard})
+    assert "header" not in told, "what the page shows already"
+    assert "header" in tick(ann, {"tab": "start", "heard": "lost"})
+    assert "header" not in tick(ann, {"tab": "start", "heard": heard})
 
 
 def asked(page: Driver) -> str:

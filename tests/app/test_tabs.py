@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -227,6 +228,36 @@ def test_setup_imports_a_folder_and_refuses_a_foreign_network(
     assert ended("setup").id == job.id and job.state == "failed"
     assert "resnet20_cifar" in job.reason
     assert ctx.classifier().name == "tiny signs", "what was there before is still in use"
+
+
+def test_a_step_that_is_chosen_while_setup_is_drawn_stays(
+    page: Driver, ctx: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.tabs import setup
+
+    page.show("setup")
+    gone, look, draw = threading.Event(), setup.state_of, setup.stepper
+    (step,) = [
+        d for d in page.config["dependencies"] if [page.ids["setup-steps"], "act"] in map(list, d["targets"])
+    ]
+
+    def looked_up(*given: Any) -> Any:
+        found = look(*given)
+        if not gone.is_set():
+            page.ask(step, {"name": "step", "to": "generator"})
+            assert gone.wait(60)
+        return found
+
+    def drawn(found: Any, current: str) -> Any:
+        if current == "generator":
+            gone.set()
+        return draw(found, current)
+
+    monkeypatch.setattr(setup, "state_of", looked_up)
+    monkeypatch.setattr(setup, "stepper", drawn)
+    ctx.changed()
+    answer = page.show("setup")["setup-steps"]
+    assert [one["c"] for one in answer["k"][0]["k"]][-1].endswith("is-current")
 
 
 def test_setup_holds_images_out_and_refuses_what_cannot_be(

@@ -122,7 +122,7 @@ def slowly(address: str) -> Iterator[None]:
     def beat() -> None:
         while not over.wait(0.3):
             signalled(children(SERVERS[address]), signal.SIGSTOP)
-            over.wait(1.2)
+            over.wait(0.6)
             signalled(children(SERVERS[address]), signal.SIGCONT)
 
     beating = threading.Thread(target=beat)
@@ -153,6 +153,7 @@ def serve(folder: Path, *arguments: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(120)
+        print(f"{address} said:\n" + (folder / "server.log").read_text()[-4000:])
 
 
 def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:

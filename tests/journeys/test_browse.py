@@ -218,3 +218,41 @@ def plain(colour: tuple[int, int, int]) -> str:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), colour).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+LATE = """() => {
+  const old = window.fetch;
+  window.late = 0;
+  window.fetch = async (...given) => {
+    const answer = await old(...given);
+    if (!String(given[0].url || given[0]).includes("queue/data")) return answer;
+    const read = new TextDecoder();
+    const slowly = new TransformStream({
+      async transform(part, passed) {
+        const text = read.decode(part, { stream: true }), at = text.indexOf('"close_stream"');
+        if (at < 0) return passed.enqueue(part);
+        const cut = new TextEncoder().encode(text.slice(0, text.lastIndexOf("data:", at))).length;
+        passed.enqueue(part.slice(0, cut));
+        await new Promise((done) => setTimeout(done, 600));
+        window.late += 1;
+        passed.enqueue(part.slice(cut));
+      },
+    });
+    return new Response(answer.body.pipeThrough(slowly), { status: answer.status, headers: answer.headers });
+  };
+}"""
+"""The end of every stream of answers arrives late, so that questions are asked that nobody fetches the answer of."""
+
+
+def test_an_answer_that_was_left_at_the_server_is_fetched(visit: Visit) -> None:
+    opened(visit)
+    visit.page.add_init_script(f"({LATE})()")
+    page = opened(visit)
+    facet(page, "Test").click()
+    expect(page.locator("#browse-count .condition", has_text="Test")).to_be_visible()
+    facet(page, "stop").click()  # before the stream of the first answer is seen to end
+    expect(page.locator("#browse-count .condition", has_text="stop")).to_be_visible()
+    assert state(page) | {"split": "test", "class": "stop"} == state(page)
+    facet(page, "stop").click()
+    expect(page.locator("#browse-count .condition", has_text="stop")).to_have_count(0)
+    assert page.evaluate("window.late") >= 3

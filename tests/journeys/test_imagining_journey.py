@@ -80,7 +80,7 @@ def imagine(visit: Visit) -> None:
         page.locator("#imagine-start").click()
         expect(page.locator("#imagine-progress .stage.is-now")).to_be_visible()
         expect(page.locator("#imagine-progress .previews img")).to_have_count(4)
-        expect(page.locator("#imagine-progress .stage.is-now")).to_have_text("final images")
+        expect(page.locator("#imagine-progress .stage.is-now")).to_have_text("final images", timeout=SLOW)
         visit.shot("imagine-running")
     rows = page.locator("#imagine-results .trip")
     expect(rows).to_have_count(4, timeout=SLOW)
@@ -138,7 +138,9 @@ def cancel_keeps_what_is_done(visit: Visit) -> None:
     fill_number(page, "64")
     with slowly(visit.address):
         page.locator("#imagine-start").click()
-        expect(page.locator("#imagine-progress")).to_contain_text(re.compile(r"image (9|17|25|33|41) to"))
+        expect(page.locator("#imagine-progress")).to_contain_text(
+            re.compile(r"image (9|17|25|33|41) to"), timeout=SLOW
+        )
         page.locator("#imagine-cancel").click()
         expect(page.locator("#imagine-progress .job-running")).to_have_count(0)
     results = page.locator("#imagine-results")
