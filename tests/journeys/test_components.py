@@ -93,7 +93,9 @@ def test_the_pulse_asks_for_an_event_only_where_there_is_something_to_hear(page:
     page.wait_for_function("window.asked > 2")
     assert page.evaluate("window.told.length") == 0, "it has heard that"
     page.mouse.click(5, 5)
-    page.wait_for_function("window.told.length > 0")  # what somebody asked for is fetched, should it lie there
+    page.wait_for_function(
+        "window.told.length > 0"
+    )  # what somebody asked for is fetched, should it lie there
     given(page, {"heard": "one", "tab": "map"})
     page.evaluate("() => { window.told.length = 0; }")
     page.evaluate(
