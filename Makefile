@@ -9,11 +9,12 @@ WORKSPACE ?= workspace
 ARGS ?=
 CASES ?= 20000
 
-.PHONY: help env app test check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-naming bench-zoo bench-users bench-guidance bench-throughput bench-compare evidence bench-large chaos load film fuzz coverage mutate clean
+.PHONY: help env app test test-slow check format demo bench-demo bench-timing bench-ui bench-cifar bench-gtsrb bench-worlds bench-naming bench-zoo bench-users bench-guidance bench-throughput bench-compare evidence bench-large chaos load film fuzz coverage mutate clean
 
 help:
 	@echo "make app         create the environment, open the app with the demo on 127.0.0.1 (ARGS='--port 8000')"
-	@echo "make test        create the environment, run every test (ARGS='-k export')"
+	@echo "make test        create the environment, run every test but the slowest (ARGS='-k export')"
+	@echo "make test-slow   those: a Ray that is ended by force, samples of the long campaigns"
 	@echo "make check       ruff, mypy --strict on ltg_core, the layering test"
 	@echo "make demo        train the demo's models again into assets/demo (about two hours on two cores)"
 	@echo "make evidence    every arm of every comparison, what is missing alone (ARGS='--minutes 20', '--list', '--parts roadsigns')"
@@ -49,7 +50,10 @@ app: $(STAMP)
 	$(BIN)/python app.py --workspace $(WORKSPACE) $(ARGS)
 
 test: $(TESTSTAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+
+test-slow: $(TESTSTAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(ARGS)
 
 check: $(TESTSTAMP)
 	$(BIN)/ruff check .

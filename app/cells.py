@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 FEW = 8
 """Held-out samples below which an error rate is set in italics."""
 LISTED = 40
+FILLING = ("hard but believable", "feedback-guided")
+"""Presets by which all thin cells are filled up; the first one is recommended."""
 
 
 def value_text(value: Any) -> str:
@@ -181,8 +183,8 @@ def legend(found: Coverage, *, ranked: bool = False) -> Node:
     )
 
 
-def hint(found: Coverage, labels: Sequence[str]) -> Node:
-    """What stands beside the grid before a cell is chosen."""
+def hint(found: Coverage, labels: Sequence[str], filling: Node | None = None) -> Node:
+    """What stands beside the grid before a cell is chosen; ``filling`` offers to fill up all thin cells at once."""
     first = [cell for cell in found.ranked() if cell.need > 0][:5]
     return view(
         h("h3", "Where images would help most"),
@@ -204,7 +206,46 @@ def hint(found: Coverage, labels: Sequence[str]) -> Node:
                 for cell in first
             ],
         ),
+        filling,
         classes="panel",
+    )
+
+
+def filling(missing: int, goal: int, number: int, price: str) -> Node:
+    """The offer to fill up what is thin, shared out over the cells.
+
+    Args:
+        missing: Images until every cell has ``goal``.
+        goal: Images that each should have.
+        number: Images that are made at a time.
+        price: How long they take, in words; "" where that is not known yet.
+    """
+    some = "all of them" if number == missing else "shared out by what each cell lacks"
+    return h(
+        "div.filling",
+        h("h3", "Fill up the thin cells"),
+        h(
+            "p.soft",
+            f"{missing:,} images are missing until every cell has {goal:,}, as many as the median cell; accepted ones "
+            "count. What is made waits under Curate for your verdict.",
+        ),
+        h(
+            "div.actions",
+            h(
+                "button.primary",
+                f"Imagine {number}, {some}",
+                act=("fill", {"preset": FILLING[0]}),
+                type="button",
+            ),
+            h(
+                "button",
+                "The same, feedback-guided",
+                act=("fill", {"preset": FILLING[1]}),
+                type="button",
+                title="One criterion of the classifier, and each image resembles a real one of its cell",
+            ),
+        ),
+        h("p.soft", price) if price else None,
     )
 
 

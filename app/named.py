@@ -20,11 +20,19 @@ _HABITS = 12
 _NO_POOL = "For more real pictures import unlabelled ones with the split “pool”, then test the cause again."
 
 
-def search(ctx: AppContext, outcome: str, words: str = "") -> Job:
-    """Queue the search for weak slices; with ``words`` those that can be named."""
+def search(ctx: AppContext, outcome: str, words: str = "", own: str = "") -> Job:
+    """Queue the search for weak slices; with ``words`` those that can be named, also in words of one's ``own``.
+
+    Raises:
+        InputError: What was written are no words.
+    """
     arguments: dict[str, Any] = {"outcome": outcome, "classifier": ctx.need_classifier().hash}
     if words:
-        arguments["words"] = {"source": words}
+        arguments["words"] = {"source": words, "own": own}
+    if own:
+        from ltg_core.introspection.terms import written
+
+        written(own)
     return ctx.run("slices", "Looking for weak slices", "find_slices", arguments)
 
 

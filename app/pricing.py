@@ -99,6 +99,19 @@ def price(ctx: AppContext, order: Order) -> Node:
     return view(*lines, _calls(found))
 
 
+def told(ctx: AppContext, order: Order) -> str:
+    """The time of an order as a sentence; "" where none was measured yet."""
+    from ltg_core import workflows
+
+    runs = ctx.cached("generations", lambda: ctx.workspace.runs("generate"))
+    found = workflows.estimate(ctx.workspace, order, runs=runs)
+    return (
+        f"About {duration(found.seconds)}; you can cancel at any time and keep what is finished."
+        if found.seconds
+        else ""
+    )
+
+
 def _memory(found: Estimate) -> str:
     extra, models = found.memory or 0, found.weights or 0
     total = extra + models

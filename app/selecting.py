@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from app import named
 from app.components import View
 from app.context import AppContext
 from app.looking import filter_of, look
@@ -29,7 +30,8 @@ _FOCUS = """() => { let tries = 0; const wait = setInterval(() => {
   if ((tries += 1) > 20) clearInterval(wait);
 }, 50); }"""
 NOTHING: dict[str, str] = {}
-TAG, SLICE, FILTER, RENAME = "tag", "slice", "filter", "rename"
+TAG, SLICE, FILTER, RENAME, TERMS = "tag", "slice", "filter", "rename", "terms"
+_NAME, _TERMS = 200, 2_000  # letters of a name, and of words to look for
 
 
 def build(w: SimpleNamespace) -> None:
@@ -37,7 +39,7 @@ def build(w: SimpleNamespace) -> None:
     w.bar = View(elem_id="browse-selection")
     with gr.Row(visible=False, elem_id="browse-ask", elem_classes="ask") as w.ask_row:
         w.words = gr.Textbox(
-            label="Name", max_length=200, elem_id="browse-words", submit_btn="Save", scale=1, lines=1
+            label="Name", max_length=_NAME, elem_id="browse-words", submit_btn="Save", scale=1, lines=1
         )
         w.ask_away = gr.Button("Cancel", elem_id="browse-ask-away", size="sm", min_width=80, scale=0)
     w.asked, w.cleared = gr.State(NOTHING), gr.State(0)
@@ -130,7 +132,9 @@ def asking(ctx: AppContext, w: SimpleNamespace, data: dict[str, Any], selection:
     label, button, value = _question(ctx, what, slice_id, len(text_ids(selection)))
     return {
         w.ask_row: gr.update(visible=True),
-        w.words: gr.Textbox(label=label, submit_btn=button, value=value),
+        w.words: gr.Textbox(
+            label=label, submit_btn=button, value=value, max_length=_TERMS if what == TERMS else _NAME
+        ),
         w.asked: {"what": what, "id": slice_id, "at": str(time.time())},
     }
 
@@ -141,6 +145,8 @@ def _question(ctx: AppContext, what: str, slice_id: str, n: int) -> tuple[str, s
 
     if what == TAG:
         return f"Tags for {n:,} samples, with commas between them", "Tag", ""
+    if what == TERMS:
+        return "Words to look for in the pictures, with commas between them: fog, dirt, at night", "Find", ""
     if what == RENAME:
         return "New name of the slice", "Rename", workflows.slice_of(ctx.workspace, slice_id).name
     return (f"Name of the slice of {n:,} samples" if what == SLICE else "Name of the slice"), "Save", ""
@@ -178,6 +184,11 @@ def answer(ctx: AppContext, asked: dict[str, str], text: str, ids: list[str], qu
         told = (
             f"“{workflows.rename_slice(ctx.workspace, asked.get('id', ''), text)}” is now “{text.strip()}”."
         )
+    elif what == TERMS:
+        if not text.strip():
+            raise InputError("write the words to look for, with commas between them")
+        named.search(ctx, "errors", "vocabulary", text.strip()[:_TERMS])
+        told = "Looking for weak slices that these words describe; what is found appears under Slices."
     elif what == SLICE:
         if not ids:
             raise InputError("the selection is gone; select the samples again")

@@ -11,6 +11,7 @@ from app import named
 from app.context import AppContext
 from app.controls import words
 from app.render import Node, empty, h, ordinal, percent, view
+from ltg_core.errors import InputError
 
 if TYPE_CHECKING:
     from ltg_core.data.records import Run
@@ -131,8 +132,29 @@ def _in_words(ctx: AppContext, off: Mapping[str, str]) -> list[Node]:
             type="button",
             title="Classes and words of a vocabulary that a text-image encoder sees in the pictures; needs no metadata",
             **off,
-        )
+        ),
+        h(
+            "button",
+            "In my own words",
+            act=("ask", {"what": "terms"}),
+            type="button",
+            title="The same with words that you write",
+            **off,
+        ),
     ]
+    place = _captioner()
+    if place:
+        shown.append(
+            h(
+                "button",
+                "From captions",
+                act=("find", {"outcome": "errors", "words": "captions"}),
+                type="button",
+                title=f"Sends up to 400 held-out pictures, drawn by lot, to {place}, which the operator of this server "
+                "has named, and takes the words from its captions",
+                **off,
+            )
+        )
     if ctx.workspace.count(Filter(origin="generated", meta={"role": "control"})):
         shown.append(
             h(
@@ -145,6 +167,19 @@ def _in_words(ctx: AppContext, off: Mapping[str, str]) -> list[Node]:
             )
         )
     return shown
+
+
+def _captioner() -> str:
+    """The endpoint that describes pictures; "" where the operator has named none."""
+    from ltg_core.llm import Endpoint
+
+    try:
+        found = Endpoint.from_environment()
+    except (
+        InputError
+    ):  # the log said so when the server was asked for suggestions; here it is as if there were none
+        return ""
+    return found.host if found else ""
 
 
 _WHAT = (

@@ -77,6 +77,7 @@ def test_a_child_is_killed_before_each_of_its_writes(tmp_path: Path):
     assert said["slow"] == [True, None]
 
 
+@pytest.mark.slow
 def test_a_sample_of_the_campaign_finds_nothing_wrong(_fitted_workspace: Path, tmp_path: Path):
     """One kill in each kind of work, at points that differ with the commit's writes."""
     import shutil

@@ -67,6 +67,15 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
         assert command.name in done.stdout
 
 
+def test_a_worker_starts_without_the_libraries_that_only_drawing_needs():
+    code = (
+        "import sys, ltg_core.workflows.tasks\n"
+        "print(sorted({'diffusers', 'transformers', 'torchvision', 'timm', 'captum', 'accelerate'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr
+
+
 @pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as end:

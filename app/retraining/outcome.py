@@ -155,28 +155,13 @@ def rest(ctx: AppContext, run: Run, place: int) -> Node:
 
 def _learned_from(quality: Record | None) -> Node | None:
     """How good the synthetic images of an arm are beside the real ones of the comparison."""
-    if not quality:
+    from ltg_core import workflows
+
+    title, *texts = workflows.learned_from(quality) or ("",)
+    if not title:
         return None
-    title = h("h3", f"What it learned from: {quality['n']:,} synthetic images")
-    q = quality["overall"]
-    if q is None:
-        return h("section", title, h("p.soft", f"Not measured: {quality['note']}."))
-    shares = ", ".join(f"{name} {q[name]:.2f}" for name in ("precision", "recall", "density", "coverage"))
-    return h(
-        "section",
-        title,
-        h(
-            "p",
-            f"Beside {q['real']:,} real images of their classes, in the base's features: {shares}; "
-            f"{q['vendi']:.1f} different ones in effect (Vendi score; real ones {q['vendi_real']:.1f}); kernel "
-            f"distance {q['kid']:.3f}.",
-        ),
-        h(
-            "p.soft",
-            "Precision and density: they look like real ones. Recall and coverage: the real variety is there. Compare "
-            "only sets of about equal numbers.",
-        ),
-    )
+    kinds = ("p", "p.soft") if len(texts) > 1 else ("p.soft",)
+    return h("section", h("h3", title), *[h(kind, text) for kind, text in zip(kinds, texts, strict=True)])
 
 
 def _seed_note(arm: Record) -> list[str]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from app import cells, imagining
+from app import cells, imagining, pricing
 from app.brief import LONGEST, is_brief, whole
 from app.components import View
 from app.context import AppContext
 from app.controls import words
+from app.imagining import SLICE
 from app.looking import filter_of
 from app.places import Arrival, kept
 from app.planner import GRID, NEED, cell_of, columns, counted, has_words, place, query_of
@@ -24,7 +26,7 @@ from app.tabs import imagine
 from ltg_core.errors import InputError
 
 if TYPE_CHECKING:
-    from ltg_core.workflows import Coverage
+    from ltg_core.workflows import Coverage, Order
     from ltg_core.workflows.coverage import Cell
 
 TITLE = "Coverage"
@@ -114,7 +116,7 @@ def _top(mode: str) -> Node:
 
 def _panel(ctx: AppContext, found: Coverage, labels: list[str], cell: Cell | None) -> Node:
     if cell is None:
-        return cells.hint(found, labels)
+        return cells.hint(found, labels, _filling(ctx, found, labels))
     chosen = filter_of(ctx, query_of(ctx, found, cell, labels))
     sort = "-confidence" if ctx.model_hash and cell.held else None
     ids = (
@@ -126,6 +128,52 @@ def _panel(ctx: AppContext, found: Coverage, labels: list[str], cell: Cell | Non
     aimed = {found.column: cell.value}
     prompt = imagining.prompt_of(ctx, labels[cell.label], aimed) if ctx.generator_name() is not None else ""
     return cells.panel(found, cell, labels, shown, prompt, by_words=has_words(ctx, found, cell))
+
+
+def _lacking(ctx: AppContext, found: Coverage, labels: list[str]) -> int:
+    """Images that all cells lack up to the goal; those of a slice cannot be shared out, for slices overlap."""
+    from ltg_core import workflows
+
+    if found.column == SLICE or not found.goal:
+        return 0
+    settings = workflows.BalanceSettings(column=found.column, to=found.goal)
+    key = ("lacking", settings, workflows.stamp(ctx.workspace))
+    number: int = ctx.cached(key, lambda: workflows.plan_balance(ctx.workspace, labels, settings).number)
+    return number
+
+
+def _filling(ctx: AppContext, found: Coverage, labels: list[str]) -> Node | None:
+    missing = _lacking(ctx, found, labels)
+    if not missing or ctx.generator_name() is None:
+        return None
+    order = _order(ctx, found, min(missing, imagining.MOST), cells.FILLING[0])
+    return cells.filling(missing, found.goal, order.number, pricing.told(ctx, order))
+
+
+def _order(ctx: AppContext, found: Coverage, number: int, preset: str) -> Order:
+    from ltg_core import workflows
+
+    guidance = imagining.base(preset, imagining.needs_of(ctx)).to_dict()
+    seed = random.randrange(2**31)
+    return workflows.Order(
+        number, seed, guidance=guidance, preset=preset, balance=True, groups=found.column, to=found.goal
+    )
+
+
+def _fill(ctx: AppContext, column: str | None, preset: str) -> None:
+    """Queue images for what all cells lack.
+
+    Raises:
+        InputError: Nothing is missing any more.
+    """
+    offered = [name for _, name in columns(ctx)]
+    if not offered or preset not in cells.FILLING:
+        raise InputError("there is nothing to fill up any more; import a column of conditions")
+    found, labels = counted(ctx, column if column in offered else offered[0]), ctx.workspace.label_names()
+    missing = _lacking(ctx, found, labels)
+    if not missing:
+        raise InputError("nothing is missing any more: every cell has as many images as the median cell")
+    imagining.submit(ctx, _order(ctx, found, min(missing, imagining.MOST), preset))
 
 
 def _nothing(ctx: AppContext) -> Node:
@@ -171,6 +219,12 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
             return changed(column, mode or GRID, wanted)
         if name == "open":
             return {session.address: _go({"sample": str(data.get("id", ""))[:LONGEST]})}
+        if name == "fill":
+            _fill(ctx, column, str(data.get("preset")))
+            return {
+                session.tabs: gr.Tabs(selected=imagine.ID),
+                session.address: kept(imagine.ID, {}, show=True),
+            }
         if name in ("samples", "errors", "imagine", "from"):
             return _leave(ctx, session, to_imagine, column, data)
         return gr.skip()

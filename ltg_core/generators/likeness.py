@@ -22,9 +22,6 @@ from ltg_core.generators.base import Generator, Like
 from ltg_core.models.weights import first_line, read_state
 from ltg_core.types import Images
 
-ensure_torchvision()
-from transformers import CLIPVisionModelWithProjection  # noqa: E402
-
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -106,6 +103,9 @@ def load_image_adapter(generator: Generator, folder: Path, strength: float) -> I
             f"image adapters of {generator.name!r}'s family are not supported; those of Stable Diffusion 1.x, 2.x and "
             "XL are"
         )
+    ensure_torchvision()
+    from transformers import CLIPVisionModelWithProjection
+
     files = sorted(folder.glob("*.safetensors"))
     if len(files) != 1 or not (folder / "image_encoder" / "config.json").is_file():
         raise ModelError(

@@ -21,9 +21,6 @@ from ltg_core.errors import InputError, UnsupportedError
 from ltg_core.generators.samplers import CHOICES, SAMPLERS, fitting, prediction_of, solver_of
 from ltg_core.types import Latents
 
-ensure_torchvision()
-import diffusers  # noqa: E402
-
 
 class Schedule:
     """One pass of a scheduler over ``steps`` steps; holds the scheduler's history, so one a batch.
@@ -265,6 +262,9 @@ def _make(scheduler: Any, class_name: str, more_shift: float, mu: float | None) 
         if str(config.get("variance_type", "")).startswith("learned"):
             changes["variance_type"] = "fixed_small"  # the network's own guess of it is not integrated here
         return type(scheduler).from_config(config, **changes)
+    ensure_torchvision()
+    import diffusers  # with it comes a second of imports; most processes draw nothing
+
     if class_name == "FlowMatchEulerDiscreteScheduler":
         return diffusers.FlowMatchEulerDiscreteScheduler(shift=more_shift * _own_shift(config, mu))
     if prediction_of(scheduler) == "flow_prediction":

@@ -139,6 +139,15 @@ def read_vocabulary(text: str) -> tuple[Term, ...]:
     return tuple(found.values())
 
 
+def written(text: str) -> tuple[Term, ...]:
+    """``read_vocabulary`` of terms with commas between them.
+
+    Raises:
+        InputError: As there.
+    """
+    return read_vocabulary(text.replace(",", "\n"))
+
+
 def vocabulary_at(path: str | Path) -> tuple[Term, ...]:
     """``read_vocabulary`` of a file.
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ltg_core.compat import ensure_torchvision
 from ltg_core.errors import MissingExtra, ModelError
 from ltg_core.models.naming import canonical, resolve, timm_library
 from ltg_core.models.own import OWN, OwnArchitecture, SmallResNet
@@ -93,6 +94,7 @@ def build(arch: str, num_classes: int, options: Options | None = None) -> nn.Mod
                 name, pretrained=False, num_classes=num_classes, **given
             )
         else:
+            ensure_torchvision()
             import torchvision
 
             # these two warn unless they are told how to draw weights that are overwritten anyway
@@ -124,6 +126,7 @@ def default_preprocess(arch: str, options: Options | None = None) -> Preprocess:
             given = {**given, "input_size": (3, *_pair(options["img_size"]))}
         usual = timm_preprocess(given)
         return usual if options.get("in_chans", 3) == 3 else grey(usual)
+    ensure_torchvision()
     import torchvision
 
     known = torchvision.models.get_model_weights(name).DEFAULT.transforms()

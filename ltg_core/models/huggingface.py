@@ -64,6 +64,7 @@ def build_transformers(name: str, num_classes: int, config: Mapping[str, Any]) -
 
 def class_name(name: str, given: Any) -> str:
     """The class that a configuration names where its type has it, else the type's first."""
+    ensure_torchvision()
     from transformers.models.auto import modeling_auto
 
     known = modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES[name]

@@ -28,8 +28,15 @@ def change(found: Change | None) -> str:
     return (
         f'<section class="change"><h2>Before and after</h2><p>{text(found.about)}</p>{worse}'
         f"<h3>All in all</h3>{_table(found.overall, widest)}"
-        f'<p class="soft">{text(found.note)}</p></section>'
+        f'<p class="soft">{text(found.note)}</p>{_learned(found.learned)}</section>'
     )
+
+
+def _learned(parts: Sequence[str]) -> str:
+    if not parts:
+        return ""
+    title, *rest = parts
+    return f"<h3>{text(title)}</h3>" + "".join(f'<p class="soft">{text(one)}</p>' for one in rest)
 
 
 def _table(steps: Sequence[Step], widest: float) -> str:

@@ -112,6 +112,7 @@ class Change:
         more: How much more of that there is.
         overall: The figures of all images and of the parts of the classes.
         note: How sure that is.
+        learned: What it learned from: a title and texts; () where that is not known.
     """
 
     about: str
@@ -119,6 +120,7 @@ class Change:
     more: int
     overall: tuple[Step, ...]
     note: str
+    learned: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

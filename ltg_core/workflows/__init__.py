@@ -34,7 +34,7 @@ from ltg_core.workflows.bringing import (
 )
 from ltg_core.workflows.causes import CauseSettings, cell_to_check, check_cause
 from ltg_core.workflows.checking import check_classifier, discovery
-from ltg_core.workflows.compared import chances, figure_words, overall
+from ltg_core.workflows.compared import chances, figure_words, learned_from, overall
 from ltg_core.workflows.comparing import CompareSettings, compare
 from ltg_core.workflows.costing import Estimate, estimate, measure_cost, measured
 from ltg_core.workflows.coverage import (
@@ -220,6 +220,7 @@ __all__ = [
     "known_alternatives",
     "label_mapping",
     "last_import",
+    "learned_from",
     "likeness",
     "loop",
     "map_colouring",

@@ -24,6 +24,25 @@ def figure_words(name: str) -> str:
     return _NAMES.get(name, name.replace("_", " "))
 
 
+def learned_from(quality: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """How good the synthetic images of an arm are beside the real ones of the comparison: a title, what was measured
+    and how to read it; () where there are none, two texts where nothing could be measured.
+    """
+    if not quality:
+        return ()
+    title, q = f"What it learned from: {quality['n']:,} synthetic images", quality["overall"]
+    if q is None:
+        return title, f"Not measured: {quality['note']}."
+    shares = ", ".join(f"{name} {q[name]:.2f}" for name in ("precision", "recall", "density", "coverage"))
+    return (
+        title,
+        f"Beside {q['real']:,} real images of their classes, in the base's features: {shares}; {q['vendi']:.1f} "
+        f"different ones in effect (Vendi score; real ones {q['vendi_real']:.1f}); kernel distance {q['kid']:.3f}.",
+        "Precision and density: they look like real ones. Recall and coverage: the real variety is there. Compare only "
+        "sets of about equal numbers.",
+    )
+
+
 def chances(arm: Mapping[str, Any]) -> str:
     """What to think of many intervals at once, in words; "" where there are none."""
     with_interval = [one for one in arm["differences"] if one["low"] is not None]

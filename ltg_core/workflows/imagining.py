@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ltg_core.data.records import Run
@@ -12,7 +12,8 @@ from ltg_core.errors import InputError
 from ltg_core.guidance.settings import Guidance
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
-from ltg_core.workflows.balancing import BalanceSettings, plan_balance
+from ltg_core.workflows.balancing import BalanceSettings, Need, plan_balance
+from ltg_core.workflows.coverage import prompt_for_cell
 from ltg_core.workflows.generating import generate
 from ltg_core.workflows.planning import prompt_of_class
 from ltg_core.workflows.setup import active_classifier, active_generator
@@ -40,6 +41,8 @@ class Order:
         weights: Of a sweep: strengths of the climb, one frame each.
         aim: Metadata values that the images are meant to show.
         balance: Without a class: more of the classes that have fewer training images, as ``plan_balance`` says.
+        groups: Of a balance: metadata column; groups of class and value are filled up instead of classes.
+        to: Of a balance: training images that each should have; 0 for as many as the largest has.
     """
 
     number: int = 8
@@ -53,10 +56,14 @@ class Order:
     weights: tuple[float, ...] = ()
     aim: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     balance: bool = False
+    groups: str = ""
+    to: int = 0
 
     def __post_init__(self) -> None:
         if self.number < 1:
             raise InputError(f"{self.number} images were asked for; give at least 1")
+        if self.groups and not self.balance:
+            raise InputError("groups are filled up by a balance; without one they mean nothing")
         if self.seed < 0:
             raise InputError(f"the seed is {self.seed}; give a whole number from 0")
         if max(len(self.prompt), len(self.negative)) > _LONGEST:
@@ -131,11 +138,17 @@ def imagine(
     wanted = Order.from_dict(order)
     classifier = classifier or active_classifier(ws, device=device)
     labels = intended(ws, wanted, classifier.labels)
+    values = [need.value for need in lacking(ws, wanted, classifier.labels)] if wanted.groups else []
     generator = active_generator(ws, device=device)
     strip = max(1, len(wanted.weights))
     rows = [i // strip for i in range(wanted.frames)]
-    prompts = [prompt_of_class(classifier, generator, label, wanted.prompt.strip()) for label in labels]
-    sources = wanted.sources
+    text, sources = wanted.prompt.strip(), wanted.sources
+    prompts = [prompt_of_class(classifier, generator, label, text) for label in labels]
+    if wanted.groups and not text:
+        cells = zip(labels, values, strict=True)
+        prompts = [
+            prompt_for_cell(ws, classifier.labels, label, wanted.groups, value) for label, value in cells
+        ]
     return generate(
         ws,
         classifier,
@@ -149,6 +162,7 @@ def imagine(
         preset=wanted.preset,
         weights=list(wanted.weights) * wanted.number if wanted.weights else None,
         aim=wanted.aim,
+        aims=[{wanted.groups: values[i]} for i in rows] if wanted.groups else None,
         unit=wanted.unit,
         on_progress=on_progress,
         cancel=cancel,
@@ -175,16 +189,7 @@ def intended(ws: Workspace, order: Order, labels: tuple[str, ...] | list[str]) -
             raise InputError(f"the classifier has no class {chosen!r}; it has {', '.join(names[:20])}")
         return [names.index(chosen)] * order.number
     if not samples and order.balance:
-        plan = plan_balance(ws, names, BalanceSettings(number=order.number))
-        lacking = [need.label for need in plan.needs for _ in range(need.wanted)]
-        if len(lacking) < order.number:
-            few = f"only {len(lacking)} images are missing until every class has {plan.goal} or more; ask for no more"
-            raise InputError(
-                f"{few}, or choose a class"
-                if lacking
-                else f"nothing is missing: every class has {plan.goal} training images or more; choose a class"
-            )
-        return lacking
+        return [need.label for need in lacking(ws, order, names)]
     if not samples:
         return [i % len(names) for i in range(order.number)]
     found = [sample.label for sample in samples]
@@ -193,6 +198,28 @@ def intended(ws: Workspace, order: Order, labels: tuple[str, ...] | list[str]) -
             "a source has no class that the classifier knows; choose the class that the image should show"
         )
     return [int(found[i % len(found)] or 0) for i in range(order.number)]
+
+
+def lacking(ws: Workspace, order: Order, labels: Sequence[str]) -> list[Need]:
+    """The class, or the group of class and value, that each image of a balance is for.
+
+    Raises:
+        InputError: Fewer images are missing than are asked for, or there is no such column.
+    """
+    settings = BalanceSettings(column=order.groups, to=order.to, number=order.number)
+    plan = plan_balance(ws, labels, settings)
+    found = [need for need in plan.needs for _ in range(need.wanted)]
+    if len(found) >= order.number:
+        return found
+    what = f"class × {order.groups}" if order.groups else "class"
+    if not found:
+        raise InputError(
+            f"nothing is missing: every {what} has {plan.goal} training images or more; choose a class"
+        )
+    raise InputError(
+        f"only {len(found)} images are missing until every {what} has {plan.goal} or more; ask for no more, or "
+        "choose a class"
+    )
 
 
 def sweep_order(ws: Workspace, sample_id: str, weights: tuple[float, ...] = WEIGHTS) -> Order:

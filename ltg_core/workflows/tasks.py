@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ltg_core.compat import ensure_torchvision
 from ltg_core.data.blobs import safe_name
 from ltg_core.data.records import Run
 from ltg_core.data.workspace import Workspace
@@ -59,7 +58,6 @@ Task = Callable[..., Any]
 
 def desk(options: Mapping[str, Any]) -> Callable[..., Any]:
     """The worker's side: every task names its ``workspace`` beside its own ``arguments``."""
-    ensure_torchvision()
     engine = EngineSettings(**options.get("engine", {})).open()
 
     def perform(task: str, given: Mapping[str, Any], on_progress: ProgressFn, cancel: CancelToken) -> Any:

@@ -11,7 +11,7 @@ from ltg_core.data.workspace import Workspace
 from ltg_core.evaluation.frame import LOWER_IS_BETTER
 from ltg_core.models.classifier import Classifier
 from ltg_core.report import Change, Redactor, Step
-from ltg_core.workflows.compared import chances, figure_words, overall
+from ltg_core.workflows.compared import chances, figure_words, learned_from, overall
 from ltg_core.workflows.comparing import KIND
 
 _WORSE = 12
@@ -38,6 +38,7 @@ def before_after(ws: Workspace, classifier: Classifier, hide: Redactor) -> Chang
         more=max(0, len(worse) - _WORSE),
         overall=tuple(_step(one, hide) for one in overall(arm)),
         note=hide(" ".join(_sentence(note) for note in notes if note)),
+        learned=tuple(hide(part) for part in learned_from(arm.get("quality"))),
     )
 
 

@@ -24,6 +24,7 @@ from ltg_core.introspection.terms import (
     of_captions,
     present,
     vocabulary_at,
+    written,
 )
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.llm import API_KEY, BASE_URL, MODEL, Endpoint
@@ -59,6 +60,7 @@ class TermSettings(Params):
     vocabulary: str = param(
         "", "Text file of terms, one a line; without one the generator's own conditions, or a general list"
     )
+    own: str = param("", "Terms of your own with commas between them, instead of a file")
     encoder: str = param("", "Folder of a CLIP-style encoder; without one the generator's own")
     captioner: str = param("", "Folder of a captioner; without one the endpoint that the environment names")
     captions: int = param(400, "Caption at most so many samples, drawn by lot", low=10, high=100_000)
@@ -101,7 +103,7 @@ def need_encoder(ws: Workspace, folder: str = "") -> TextImage:
 
 
 def terms_of(
-    ws: Workspace, encoder: TextImage, vocabulary: str = ""
+    ws: Workspace, encoder: TextImage, vocabulary: str = "", own: str = ""
 ) -> tuple[tuple[Term, ...], tuple[str, ...]]:
     """Terms to look for, and those that the encoder has never learned.
 
@@ -109,8 +111,12 @@ def terms_of(
         InputError: The vocabulary cannot be read, or the encoder knows none of it.
     """
     record = ws.get_state("generator") or {}
-    phrases = phrases_of(record["path"]) if record and not vocabulary else {}
-    terms = vocabulary_at(vocabulary) if vocabulary else from_phrases(phrases) if phrases else general()
+    if own.strip():
+        terms = written(own)
+    elif vocabulary:
+        terms = vocabulary_at(vocabulary)
+    else:
+        terms = from_phrases(phrases_of(record["path"]) if record else {}) or general()
     known = tuple(term for term in terms if encoder.knows(term.phrase))
     if not known:
         raise InputError(
@@ -216,7 +222,7 @@ def shown(
     if settings.source == "captions":
         return _by_captions(ws, ids, settings, on_progress, cancel or CancelToken())
     encoder = need_encoder(ws, settings.encoder)
-    terms, unknown = terms_of(ws, encoder, settings.vocabulary)
+    terms, unknown = terms_of(ws, encoder, settings.vocabulary, settings.own)
     seen, good = vectors(ws, encoder, ids, on_progress=on_progress, cancel=cancel)
     found = showing(ws, encoder, seen, labels, terms)
     skipped = (f"{', '.join(unknown[:5])}: not in the encoder's words",) if unknown else ()

@@ -218,7 +218,7 @@ def test_calibration_is_drawn_for_all_and_for_one_class(page: Driver, ctx: Any) 
 
 
 def test_a_search_in_words_and_the_causal_check_are_jobs_and_tell_what_they_found(
-    page: Driver, ctx: Any, ended: Callable[..., Job]
+    page: Driver, ctx: Any, ended: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ws, model = ctx.workspace, ctx.model_hash
     held = ws.samples(ws.query(Filter(split=("val", "test"))))
@@ -229,6 +229,20 @@ def test_a_search_in_words_and_the_causal_check_are_jobs_and_tell_what_they_foun
     ws.set_predictions(model, said)
     shown = page.call("browse-count", "act", {"name": "show", "mode": "slices"})["browse-summary"]
     assert ("find", {"outcome": "errors", "words": "vocabulary"}) in actions(shown)
+    assert not any(sent.get("words") == "captions" for _, sent in actions(shown)), (
+        "nobody has named an endpoint"
+    )
+    monkeypatch.setenv("LTG_LLM_BASE_URL", "http://127.0.0.1:9/v1")
+    shown = page.call("browse-count", "act", {"name": "show", "mode": "slices"})["browse-summary"]
+    assert ("find", {"outcome": "errors", "words": "captions"}) in actions(shown)
+    assert "to 127.0.0.1:9, which the operator" in str(shown)
+    asked = page.call("browse-summary", "act", {"name": "ask", "what": "terms"})
+    assert asked["browse-words"]["label"].startswith("Words to look for")
+    page.call("browse-words", "submit", browse_words="a" * 400)
+    assert "no term of 1 to" in page.messages[-1]
+    page.call("browse-words", "submit", browse_words="at night, fog")
+    job = ended("slices")
+    assert job.spec.arguments["words"] == {"source": "vocabulary", "own": "at night, fog"}
     page.call("browse-summary", "act", {"name": "find", "outcome": "errors", "words": "metadata"})
     assert ended("slices").result["words"] == "metadata"
     (first, *_) = workflows.slices(ws, "found")

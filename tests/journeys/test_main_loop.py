@@ -8,7 +8,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import pytest
 from conftest import Visit, serve, slowly, visiting
 from playwright.sync_api import expect
 
@@ -60,21 +59,17 @@ def test_bad_input_is_answered_in_words(visit: Visit) -> None:
     page.locator("#setup-weights input[type=file]").set_input_files(
         {"name": "net.pth", "mimeType": "application/octet-stream", "buffer": b"not a network"}
     )
-    expect(page.locator("#setup-weights")).to_contain_text("net.pth")
+    expect(page.locator("#setup-weights")).to_contain_text(re.compile(r"net\s*\.pth"))
     expect(page.locator(".toast-body").last).to_contain_text("no PyTorch checkpoint")
     page.locator("#setup-arch").get_by_role("textbox").fill("resnet20_cifar")
     page.locator("#setup-use").click()
-    expect(page.locator("#setup-progress .job-failed")).to_contain_text("net.pth")
-    expect(page.locator("#header")).not_to_contain_text("net.pth")
+    expect(page.locator("#setup-progress .job-failed")).to_contain_text(re.compile(r"net\s*\.pth"))
+    expect(page.locator("#header")).not_to_contain_text(re.compile(r"net\s*\.pth"))
     visit.shot("setup")
 
 
-@pytest.mark.parametrize(("width", "scheme"), ((390, "light"), (1440, "dark"), (3840, "light")))
-def test_every_tab_fits_the_window(visit: Visit, width: int, scheme: Any) -> None:
+def test_every_tab_fits_every_window(visit: Visit) -> None:
     page = visit.page
-    page.set_viewport_size({"width": width, "height": {390: 844, 1440: 900, 3840: 2160}[width]})
-    page.emulate_media(color_scheme=scheme)
-    page.reload()
     opened(page)
     for name in (
         "Start",
@@ -91,11 +86,14 @@ def test_every_tab_fits_the_window(visit: Visit, width: int, scheme: Any) -> Non
     ):
         visit.tab(name)
         expect(page.locator(".tabitem:visible").first).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, (
-            f"{name} is wider than the window"
-        )
-        if width < 3000 or name in ("Start", "Browse"):
-            visit.shot(f"{width}-{scheme}-{name.split()[0].lower()}")
+        for width, height, scheme in ((390, 844, "light"), (3840, 2160, "light"), (1440, 900, "dark")):
+            page.set_viewport_size({"width": width, "height": height})
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_function(
+                "(width) => document.documentElement.scrollWidth <= width", arg=width, timeout=10_000
+            )
+            if width < 3000 or name in ("Start", "Browse"):
+                visit.shot(f"{width}-{scheme}-{name.split()[0].lower()}")
 
 
 def opened(page: Any) -> None:

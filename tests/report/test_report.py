@@ -129,6 +129,10 @@ def test_what_became_worse_stands_before_everything_else_that_changed() -> None:
     assert "+10.0 +5.0 to +15.0" in words and "too few images for an interval, 3 images" in words
     assert words.index("What became worse") < words.index("lost") < words.index("All in all")
     better = dataclasses.replace(report().change, worse=(), more=0)
+    assert "What it learned from" not in text
+    learned = ("What it learned from: 5 synthetic images", "precision 0.90 & more", "how to read it")
+    told = render(dataclasses.replace(report(), change=dataclasses.replace(better, learned=learned)))
+    assert f"<h3>{learned[0]}</h3>" in told and "precision 0.90 &amp; more" in told and learned[2] in told
     assert "Nothing became worse" in render(dataclasses.replace(report(), change=better))
     assert "Before and after" not in render(dataclasses.replace(report(), change=None))
 

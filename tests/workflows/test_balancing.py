@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -80,6 +81,25 @@ def test_classes_are_filled_up_to_the_largest_and_groups_to_a_number(uneven: Wor
     assert few.number == 4 and all(n.wanted <= n.missing for n in few.needs)
     with pytest.raises(InputError, match="no metadata column 'weather'"):
         workflows.plan_balance(uneven, labels, workflows.BalanceSettings(column="weather"))
+
+
+def test_an_order_fills_up_groups_and_says_of_each_image_which(uneven: Workspace) -> None:
+    labels = uneven.label_names()
+    guidance = dataclasses.replace(QUICK, like="").to_dict()
+    order = workflows.Order(number=12, balance=True, groups="sky", to=3, guidance=guidance)
+    plan = workflows.plan_balance(uneven, labels, workflows.BalanceSettings(column="sky", to=3))
+    wanted = {(n.label, n.value): n.missing for n in plan.needs if n.missing}
+    run = workflows.imagine(uneven, workflows.Order.from_dict(order.to_dict()).to_dict())
+    found: dict[tuple[int | None, str], int] = {}
+    for sample in uneven.samples(uneven.query(Filter(origin=run.id))):
+        key = (sample.label, sample.meta["sky"])
+        found[key] = found.get(key, 0) + 1
+    assert found == wanted and sum(found.values()) == 12
+    assert run.settings["aims"][0] == {"sky": plan.needs[0].value}
+    with pytest.raises(InputError, match="only 12 images are missing until every class × sky has 3"):
+        workflows.intended(uneven, dataclasses.replace(order, number=13), labels)
+    with pytest.raises(InputError, match="without one they mean nothing"):
+        workflows.Order(groups="sky")
 
 
 def test_a_plan_is_one_run_whose_images_belong_to_their_groups(uneven: Workspace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -127,6 +128,9 @@ def test_a_vocabulary_and_metadata_name_too(
     words = workflows.TermSettings(vocabulary=str(tmp_path / "words.txt"))
     run = workflows.find_slices(fitted, classifier, settings=SMALL, words=words)
     assert any("unheard of things" in said for said in run.result["skipped"])
+    own = dataclasses.replace(words, own=" at night, unheard of things,")
+    again = workflows.find_slices(fitted, classifier, settings=SMALL, words=own)
+    assert again.result["skipped"] == run.result["skipped"] and again.result["tried"] < run.result["tried"]
     (tmp_path / "words.txt").write_text("zyxwvut qponmlk\n")
     with pytest.raises(InputError, match="none of the 1 terms"):
         workflows.find_slices(fitted, classifier, settings=SMALL, words=words)

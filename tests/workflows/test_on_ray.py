@@ -221,6 +221,7 @@ def command(ws: Workspace, mark: str, *words: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
 def test_a_command_that_is_ended_leaves_no_process_and_what_was_finished(
     fitted: Workspace, tmp_path: Path, number: signal.Signals
@@ -242,6 +243,7 @@ def test_a_command_that_is_ended_leaves_no_process_and_what_was_finished(
         assert ws.count(Filter(origin=run)) % 2 == 0, "an image without its control"
 
 
+@pytest.mark.slow
 def test_the_workers_of_a_page_use_what_the_operator_chose(fitted: Workspace, tmp_path: Path) -> None:
     run = begin(fitted, 4, unit=2)
     alone, by_ray = copies(fitted, tmp_path)

@@ -22,6 +22,7 @@ SIZES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CIFAR.exists(), reason="CIFAR-10 is not in ../shared/data")
 def test_a_generator_of_cifar10_is_trained_killed_and_trained_on_to_the_same_weights(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ltg_core", "fit-generator", str(CIFAR), "--size", "32", "--limit", "40"]

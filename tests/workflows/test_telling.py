@@ -122,6 +122,23 @@ def test_the_map_shows_where_the_cases_lie(fitted: Workspace, classifier) -> Non
     assert 'class="mark"' not in told(fitted, workflows.Draft(show_map=False))
 
 
+def test_what_an_arm_learned_from_is_told_with_how_to_read_it() -> None:
+    assert workflows.learned_from(None) == ()
+    few = workflows.learned_from({"n": 3, "overall": None, "note": "only 3 made images"})
+    assert few == ("What it learned from: 3 synthetic images", "Not measured: only 3 made images.")
+    shares = {"precision": 0.9, "recall": 0.25, "density": 1.2, "coverage": 0.5}
+    q = {**shares, "real": 1200, "vendi": 4.25, "vendi_real": 9.0, "kid": 0.0123}
+    _, figures, hint = workflows.learned_from({"n": 1000, "overall": q, "note": ""})
+    assert (
+        "1,200 real images" in figures
+        and "precision 0.90, recall 0.25, density 1.20, coverage 0.50" in figures
+    )
+    assert (
+        "4.2 different ones" in figures and "real ones 9.0" in figures and "kernel distance 0.012" in figures
+    )
+    assert "equal numbers" in hint
+
+
 def test_a_comparison_of_this_classifier_is_told_before_and_after(
     fitted: Workspace, classifier, tmp_path: Path
 ) -> None:
