@@ -313,6 +313,7 @@ def test_fitting_in_parts_is_fitting_at_once(
     """More samples than are taken at a time: sums go over all parts, and no part is left out."""
     options = ReferenceSettings(max_dims=max_dims)
     whole = refit(train, heldout, options=options)
+    near = whole.nearest(heldout[0].features)
     for module in ("gaussian", "projection", "neighbours", "reference"):
         monkeypatch.setattr(f"ltg_core.signals.{module}.CHUNK", 37)
     parts = refit(train, heldout, options=options)
@@ -322,5 +323,7 @@ def test_fitting_in_parts_is_fitting_at_once(
             found = getattr(parts, name).tensors()[part]
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4, msg=f"{name}.{part}")
     assert parts.limits == pytest.approx(whole.limits, rel=1e-4)
+    for found, expected in zip(whole.nearest(heldout[0].features), near, strict=True):
+        assert torch.equal(found, expected)
     for name, table in whole.tables.items():
         np.testing.assert_allclose(parts.tables[name], table, rtol=1e-3, atol=1e-4, err_msg=name)
