@@ -95,7 +95,9 @@ with Workspace({str(tmp_path / "ws")!r}) as ws:
 def test_the_generator_draws_what_the_pipeline_of_diffusers_draws(copy: Path, tmp_path: Path) -> None:
     code = f"""
 import torch
+from ltg_core.compat import ensure_torchvision
 from ltg_core.generators.loading import load_generator
+ensure_torchvision()
 from diffusers import DDIMScheduler, LDMPipeline, UNet2DModel, VQModel
 torch.manual_seed(0)
 vq = VQModel(block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2, latent_channels=3,
