@@ -134,6 +134,7 @@ coverage: $(TESTSTAMP)
 		--ignore tests/workflows/test_on_ray.py --cov --cov-report term-missing:skip-covered $(ARGS)
 
 mutate: $(TESTSTAMP)
+	$(BIN)/python -m pip install -q mutmut==3.8.1
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2 $(ARGS)
 	$(BIN)/mutmut results
 
