@@ -30,6 +30,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning:diffusers")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones begin, so that none is left alone at the end; browsers and Ray in different halves.
+
+    Of two processes each begins with one half, and takes of the other's when its own is done.
+    """
+    browsers = [item for item in items if item.path.parent.name == "journeys"]
+    rays = [item for item in items if item.path.name == "test_on_ray.py"]
+    long = {*browsers, *rays}
+    others = [item for item in items if item not in long]
+    first = max(0, len(items) // 2 - len(browsers))
+    items[:] = [*browsers, *others[:first], *rays, *others[first:]]
+
+
 SIGNS = ("stop", "yield", "parking")
 SIZES = {"train": 12, "val": 6, "test": 6}
 SIDE = 32
