@@ -220,7 +220,7 @@ def filling(missing: int, goal: int, number: int, price: str) -> Node:
         number: Images that are made at a time.
         price: How long they take, in words; "" where that is not known yet.
     """
-    some = "all of them" if number == missing else "shared out by what each cell lacks"
+    some = "all of them" if number == missing else "shared out by need"
     return h(
         "div.filling",
         h("h3", "Fill up the thin cells"),

@@ -128,7 +128,7 @@ def browse(page: Page, repeats: int) -> Iterator[tuple[str, list[Result]]]:
     page.open("?size=200", "#browse-grid .card")
     found = []
     for word in ("night", "danger fog", "camera-011", '"seen by camera-02"', "site rain", "a") * (
-        repeats // 5
+        max(1, repeats // 5)
     ):
         page.page.locator("#browse-text textarea, #browse-text input").first.fill(word)
         found.append(page.timed(click("#browse-text .submit-button")))

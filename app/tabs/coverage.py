@@ -133,10 +133,11 @@ def _panel(ctx: AppContext, found: Coverage, labels: list[str], cell: Cell | Non
 def _lacking(ctx: AppContext, found: Coverage, labels: list[str]) -> int:
     """Images that all cells lack up to the goal; those of a slice cannot be shared out, for slices overlap."""
     from ltg_core import workflows
+    from ltg_core.workflows.coverage import RARE
 
     if found.column == SLICE or not found.goal:
         return 0
-    settings = workflows.BalanceSettings(column=found.column, to=found.goal)
+    settings = workflows.BalanceSettings(column=found.column, to=found.goal, rare=RARE)
     key = ("lacking", settings, workflows.stamp(ctx.workspace))
     number: int = ctx.cached(key, lambda: workflows.plan_balance(ctx.workspace, labels, settings).number)
     return number
@@ -152,12 +153,12 @@ def _filling(ctx: AppContext, found: Coverage, labels: list[str]) -> Node | None
 
 def _order(ctx: AppContext, found: Coverage, number: int, preset: str) -> Order:
     from ltg_core import workflows
+    from ltg_core.workflows.coverage import RARE
 
     guidance = imagining.base(preset, imagining.needs_of(ctx)).to_dict()
     seed = random.randrange(2**31)
-    return workflows.Order(
-        number, seed, guidance=guidance, preset=preset, balance=True, groups=found.column, to=found.goal
-    )
+    filled = {"balance": True, "groups": found.column, "to": found.goal, "rare": RARE}
+    return workflows.Order(number, seed, guidance=guidance, preset=preset, **filled)
 
 
 def _fill(ctx: AppContext, column: str | None, preset: str) -> None:

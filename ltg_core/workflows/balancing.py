@@ -41,6 +41,9 @@ class BalanceSettings(Params):
         "Images to make in all, shared out in proportion to what is missing; 0 for all that is missing",
         low=0,
     )
+    rare: float = param(
+        0.0, "Leave out values of the column that a smaller share of the real samples has", low=0.0, high=1.0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,11 +121,12 @@ def plan_balance(ws: Workspace, labels: Sequence[str], settings: BalanceSettings
             raise InputError(
                 f"there is no metadata column {settings.column!r}; there are {', '.join(ws.meta_columns()) or 'none'}"
             )
-        found = coverage(ws, len(labels), settings.column, limit=_VALUES, rare=0.0)
+        found = coverage(ws, len(labels), settings.column, limit=_VALUES, rare=settings.rare)
         cells, trained = list(found.cells.values()), found.trained
         if found.left_out:
             notes.append(
-                f"{found.left_out} values beyond the first {_VALUES} of {settings.column!r} are left out"
+                f"{found.left_out} values of {settings.column!r} are left out: rarer than {settings.rare:.2%} of the "
+                f"real samples, or beyond the first {_VALUES}"
             )
     else:
         cells, trained = class_cells(ws, len(labels))

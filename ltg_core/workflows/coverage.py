@@ -21,7 +21,7 @@ SLICE = "slice"
 """Metadata column in which images that were made for a saved slice carry its name."""
 _FEW, _MANY = 2, 40  # a column with fewer values parts nothing, one with more is no list of conditions
 _EACH = 4  # and one with fewer samples a value is a list of samples
-_RARE = 0.01
+RARE = 0.01
 _PRIOR = 10.0
 _MOST_WANTED, _UNIT = 64, 8
 _MODEL = "(SELECT key FROM models WHERE hash = ?)"
@@ -143,7 +143,7 @@ def coverage(
     model_hash: str | None = None,
     slices: Mapping[str, Filter] | None = None,
     limit: int = 12,
-    rare: float = _RARE,
+    rare: float = RARE,
 ) -> Coverage:
     """Count real, held-out, wrong and accepted samples of every class under every condition.
 

@@ -43,6 +43,7 @@ class Order:
         balance: Without a class: more of the classes that have fewer training images, as ``plan_balance`` says.
         groups: Of a balance: metadata column; groups of class and value are filled up instead of classes.
         to: Of a balance: training images that each should have; 0 for as many as the largest has.
+        rare: Of a balance of groups: values with a smaller share of the real samples are left out.
     """
 
     number: int = 8
@@ -58,6 +59,7 @@ class Order:
     balance: bool = False
     groups: str = ""
     to: int = 0
+    rare: float = 0.0
 
     def __post_init__(self) -> None:
         if self.number < 1:
@@ -206,7 +208,7 @@ def lacking(ws: Workspace, order: Order, labels: Sequence[str]) -> list[Need]:
     Raises:
         InputError: Fewer images are missing than are asked for, or there is no such column.
     """
-    settings = BalanceSettings(column=order.groups, to=order.to, number=order.number)
+    settings = BalanceSettings(column=order.groups, to=order.to, number=order.number, rare=order.rare)
     plan = plan_balance(ws, labels, settings)
     found = [need for need in plan.needs for _ in range(need.wanted)]
     if len(found) >= order.number:

@@ -233,6 +233,7 @@ def test_a_search_in_words_and_the_causal_check_are_jobs_and_tell_what_they_foun
         "nobody has named an endpoint"
     )
     monkeypatch.setenv("LTG_LLM_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("LTG_LLM_MODEL", "some-model")
     shown = page.call("browse-count", "act", {"name": "show", "mode": "slices"})["browse-summary"]
     assert ("find", {"outcome": "errors", "words": "captions"}) in actions(shown)
     assert "to 127.0.0.1:9, which the operator" in str(shown)

@@ -68,11 +68,14 @@ def test_what_all_cells_lack_is_imagined_shared_out_over_them(
     sent = {"name": "fill", "preset": "hard but believable"}
     found = workflows.coverage(planned.workspace, 3, "time", model_hash=planned.model_hash)
     settings = workflows.BalanceSettings(column="time", to=found.goal)
-    plan = workflows.plan_balance(planned.workspace, planned.workspace.label_names(), settings)
+    labels = planned.workspace.label_names()
+    plan = workflows.plan_balance(planned.workspace, labels, settings)
     assert 0 < plan.number <= imagining.MOST
     shown = page.call("coverage-top", "act", {"name": "show", "mode": "grid"})["coverage-panel"]
     assert f"{plan.number} images are missing until every cell has {plan.goal}" in flat(shown)
     assert ("fill", {"preset": "hard but believable"}) in actions(shown)
+    rare = dataclasses.replace(settings, rare=0.5)  # a third is by night
+    assert {n.value for n in workflows.plan_balance(planned.workspace, labels, rare).needs} == {"day"}
     usual = imagining.base
     monkeypatch.setattr(imagining, "base", lambda *given: dataclasses.replace(usual(*given), **FAST))
     gone = page.call("coverage-panel", "act", sent)
