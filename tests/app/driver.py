@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlencode
 
@@ -174,6 +176,12 @@ def actions(node: Any) -> list[tuple[str, dict[str, Any]]]:
         return []
     own = [(node["act"][0], node["act"][1])] if node.get("act") else []
     return [*own, *[found for child in node.get("k", []) for found in actions(child)]]
+
+
+def awaited(answer: Coroutine[Any, Any, Any]) -> Any:
+    """What it answers; in a thread of its own, for a browser of an earlier test keeps an event loop in this one."""
+    with ThreadPoolExecutor(1) as one:
+        return one.submit(asyncio.run, answer).result()
 
 
 @contextlib.contextmanager

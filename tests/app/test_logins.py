@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driver import awaited
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
@@ -44,7 +45,7 @@ def users(tmp_path: Path) -> Users:
 def tried(logins: Logins, name: str, password: str, address: str = "10.0.0.1") -> int:
     """The status of an attempt, 200 for a ticket."""
     try:
-        asyncio.run(logins.enter(name, password, address))
+        awaited(logins.enter(name, password, address))
     except Refused as no:
         return no.status
     return 200
@@ -60,7 +61,7 @@ def test_passwords_are_kept_as_argon2id_in_a_file_of_its_owner(users: Users) -> 
 
 def test_a_users_file_that_others_can_change_lets_nobody_in(users: Users) -> None:
     logins = Logins(users)
-    ticket = asyncio.run(logins.enter("ada", PASSWORD, "10.0.0.1"))
+    ticket = awaited(logins.enter("ada", PASSWORD, "10.0.0.1"))
     users.path.chmod(0o666)
     with pytest.raises(InputError, match="chmod 600"):
         Users(users.path).names()
@@ -159,7 +160,7 @@ def test_attempts_at_the_same_time_are_counted_too(users: Users) -> None:
         one = [logins.enter("ada", "wrong wrong wrong", "10.0.0.1") for _ in range(12)]
         return [no.status for no in await asyncio.gather(*one, return_exceptions=True)]
 
-    found = asyncio.run(many(Logins(users)))
+    found = awaited(many(Logins(users)))
     assert found.count(401) == 3 and found.count(429) == 9
 
 
@@ -168,7 +169,7 @@ def test_tickets_end_with_time_with_the_log_out_and_with_the_password(users: Use
     logins = Logins(users, clock)
 
     def ticket() -> str:
-        return asyncio.run(logins.enter("ada", PASSWORD, "10.0.0.1"))
+        return awaited(logins.enter("ada", PASSWORD, "10.0.0.1"))
 
     first, second = ticket(), ticket()
     assert first != second and logins.user(first) == logins.user(second) == "ada"
@@ -192,7 +193,7 @@ def test_tickets_end_with_time_with_the_log_out_and_with_the_password(users: Use
 def test_a_restart_logs_nobody_out_and_keeps_when_a_ticket_ends(users: Users, tmp_path: Path) -> None:
     clock, file = Clock(), tmp_path / "ws" / "logins.json"
     before = Logins(users, clock, file=file)
-    kept, left = (asyncio.run(before.enter("ada", PASSWORD, "10.0.0.1")) for _ in range(2))
+    kept, left = (awaited(before.enter("ada", PASSWORD, "10.0.0.1")) for _ in range(2))
     before.leave(left)
     assert file.stat().st_mode & 0o777 == 0o600 and kept not in file.read_text()
     after = Logins(users, clock, file=file)
@@ -202,7 +203,7 @@ def test_a_restart_logs_nobody_out_and_keeps_when_a_ticket_ends(users: Users, tm
     assert Logins(users, clock, file=file).user(kept) == "ada", "that it was used was written too"
     clock.now += LONGEST
     assert Logins(users, clock, file=file).user(kept) is None
-    fresh = asyncio.run(after.enter("ada", PASSWORD, "10.0.0.1"))
+    fresh = awaited(after.enter("ada", PASSWORD, "10.0.0.1"))
     users.set("ada", "another password")
     assert Logins(users, clock, file=file).user(fresh) is None
 
@@ -210,7 +211,7 @@ def test_a_restart_logs_nobody_out_and_keeps_when_a_ticket_ends(users: Users, tm
 @pytest.mark.parametrize("damage", ("", "[]", '{"tickets": {"a": {}}}', '{"tickets": 3}'))
 def test_a_damaged_or_open_file_of_log_ins_lets_nobody_in(users: Users, tmp_path: Path, damage: str) -> None:
     file = tmp_path / "logins.json"
-    ticket = asyncio.run(Logins(users, file=file).enter("ada", PASSWORD, "10.0.0.1"))
+    ticket = awaited(Logins(users, file=file).enter("ada", PASSWORD, "10.0.0.1"))
     file.chmod(0o644)
     assert Logins(users, file=file).user(ticket) is None
     file.chmod(0o600)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from driver import awaited
 
 from app.guard import Guard
 from app.settings import Settings
@@ -123,5 +123,5 @@ def status_of(headers: list[tuple[bytes, bytes]]) -> tuple[int, int]:
         answers.append(message)
 
     scope = {"type": "http", "method": "POST", "headers": headers}
-    asyncio.run(Guard(application, given=Settings(), max_bytes=25)(scope, receive, send))
+    awaited(Guard(application, given=Settings(), max_bytes=25)(scope, receive, send))
     return answers[0]["status"], sum(read)
