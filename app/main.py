@@ -118,9 +118,8 @@ def _follow(
 
     def follow(seen: Seen, tab: str, told: str | None = None) -> dict[Any, Any]:
         heard = pulse(ctx)  # first: what changes from here on is heard next time
-        if (
-            told is not None and told != seen.heard
-        ):  # the last answer is not there yet, or was lost: all of it again
+        if told not in (None, seen.heard):
+            # The last answer is not there yet, or was lost: all of it again.
             seen.header, seen.beats, seen.due = "", {}, {}
         now = Seen(heard, header_key(ctx), {kind: ctx.beat(kind) for kind in BEATS}, dict(seen.due))
         if tab in widgets:

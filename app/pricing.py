@@ -66,12 +66,16 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def price(ctx: AppContext, order: Order) -> Node:
-    """What an order will cost, in words."""
+def _estimate(ctx: AppContext, order: Order) -> Estimate:
     from ltg_core import workflows
 
     runs = ctx.cached("generations", lambda: ctx.workspace.runs("generate"))
-    found = workflows.estimate(ctx.workspace, order, runs=runs)
+    return workflows.estimate(ctx.workspace, order, runs=runs)
+
+
+def price(ctx: AppContext, order: Order) -> Node:
+    """What an order will cost, in words."""
+    found = _estimate(ctx, order)
     if found.seconds is None:
         first = "Time not known yet: it is measured once on this machine, which takes a few seconds."
         return view(h("div.price", h("b", "First run"), h("span.soft", first)), _calls(found))
@@ -101,14 +105,9 @@ def price(ctx: AppContext, order: Order) -> Node:
 
 def told(ctx: AppContext, order: Order) -> str:
     """The time of an order as a sentence; "" where none was measured yet."""
-    from ltg_core import workflows
-
-    runs = ctx.cached("generations", lambda: ctx.workspace.runs("generate"))
-    found = workflows.estimate(ctx.workspace, order, runs=runs)
+    seconds = _estimate(ctx, order).seconds
     return (
-        f"About {duration(found.seconds)}; you can cancel at any time and keep what is finished."
-        if found.seconds
-        else ""
+        f"About {duration(seconds)}; you can cancel at any time and keep what is finished." if seconds else ""
     )
 
 

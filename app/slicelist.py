@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from app import named
 from app.context import AppContext
 from app.controls import words
+from app.discreet import discreet
 from app.render import Node, empty, h, ordinal, percent, view
 from ltg_core.errors import InputError
 
@@ -142,19 +143,9 @@ def _in_words(ctx: AppContext, off: Mapping[str, str]) -> list[Node]:
             **off,
         ),
     ]
-    place = _captioner()
-    if place:
-        shown.append(
-            h(
-                "button",
-                "From captions",
-                act=("find", {"outcome": "errors", "words": "captions"}),
-                type="button",
-                title=f"Sends up to 400 held-out pictures, drawn by lot, to {place}, which the operator of this server "
-                "has named, and takes the words from its captions",
-                **off,
-            )
-        )
+    captions = _from_captions(off)
+    if captions is not None:
+        shown.append(captions)
     if ctx.workspace.count(Filter(origin="generated", meta={"role": "control"})):
         shown.append(
             h(
@@ -169,17 +160,26 @@ def _in_words(ctx: AppContext, off: Mapping[str, str]) -> list[Node]:
     return shown
 
 
-def _captioner() -> str:
-    """The endpoint that describes pictures; "" where the operator has named none."""
+def _from_captions(off: Mapping[str, str]) -> Node | None:
+    """The search by captions of an endpoint; None where the operator has named none."""
     from ltg_core.llm import Endpoint
 
     try:
         found = Endpoint.from_environment()
-    except (
-        InputError
-    ):  # the log said so when the server was asked for suggestions; here it is as if there were none
-        return ""
-    return found.host if found else ""
+    except InputError as error:
+        title, off = (
+            f"The endpoint of this server cannot be used: {discreet(str(error))}",
+            {"disabled": "true"},
+        )
+    else:
+        if found is None:
+            return None
+        title = (
+            f"Sends up to 400 held-out pictures, drawn by lot, to {found.host}, which the operator of this server has "
+            "named, and takes the words from its captions"
+        )
+    sent = {"outcome": "errors", "words": "captions"}
+    return h("button", "From captions", act=("find", sent), type="button", title=title, **off)
 
 
 _WHAT = (

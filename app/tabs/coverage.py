@@ -130,6 +130,18 @@ def _panel(ctx: AppContext, found: Coverage, labels: list[str], cell: Cell | Non
     return cells.panel(found, cell, labels, shown, prompt, by_words=has_words(ctx, found, cell))
 
 
+def _still(ctx: AppContext, column: str | None) -> Coverage:
+    """The grid of a column that was there when the page was drawn, or of the first one.
+
+    Raises:
+        InputError: There is none any more.
+    """
+    offered = [name for _, name in columns(ctx)]
+    if not offered:
+        raise InputError("there is nothing to plan by any more; import a column or save a slice")
+    return counted(ctx, column if column in offered else offered[0])
+
+
 def _lacking(ctx: AppContext, found: Coverage, labels: list[str]) -> int:
     """Images that all cells lack up to the goal; those of a slice cannot be shared out, for slices overlap."""
     from ltg_core import workflows
@@ -167,11 +179,10 @@ def _fill(ctx: AppContext, column: str | None, preset: str) -> None:
     Raises:
         InputError: Nothing is missing any more.
     """
-    offered = [name for _, name in columns(ctx)]
-    if not offered or preset not in cells.FILLING:
-        raise InputError("there is nothing to fill up any more; import a column of conditions")
-    found, labels = counted(ctx, column if column in offered else offered[0]), ctx.workspace.label_names()
-    missing = _lacking(ctx, found, labels)
+    if preset not in cells.FILLING:
+        raise InputError(f"cells are filled up by {' or '.join(cells.FILLING)}, not by {preset!r}")
+    found = _still(ctx, column)
+    missing = _lacking(ctx, found, ctx.workspace.label_names())
     if not missing:
         raise InputError("nothing is missing any more: every cell has as many images as the median cell")
     imagining.submit(ctx, _order(ctx, found, min(missing, imagining.MOST), preset))
@@ -247,11 +258,7 @@ def _leave(
     ctx: AppContext, session: Session, to_imagine: SimpleNamespace, column: str | None, data: dict[str, Any]
 ) -> dict[Any, Any]:
     """To the samples of a cell, or to Imagine aimed at it."""
-    labels = ctx.workspace.label_names()
-    offered = [name for _, name in columns(ctx)]
-    if not offered:
-        raise InputError("there is nothing to plan by any more; import a column or save a slice")
-    found = counted(ctx, column if column in offered else offered[0])
+    labels, found = ctx.workspace.label_names(), _still(ctx, column)
     cell = cell_of(found, labels, data)
     if cell is None:
         raise InputError("this cell is no longer there; choose another one")

@@ -13,6 +13,7 @@ function shown() {
 function tell(tab) {
   if (told && performance.now() - told < AGAIN) return;
   told = performance.now();
+  if (told - acted > AFTER) acted = 0;
   trigger("tick", { tab, heard });
 }
 async function ask() {
@@ -25,7 +26,6 @@ async function ask() {
   } catch (error) { console.debug("no pulse:", error); }
   busy = false;
   const tab = shown(), rests = acted && performance.now() - acted > AFTER;
-  if (rests) acted = 0;
   if (rests || !now || now !== heard || tab !== drawn) tell(tab);
 }
 function act() { acted = performance.now(); }

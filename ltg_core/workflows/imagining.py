@@ -66,6 +66,10 @@ class Order:
             raise InputError(f"{self.number} images were asked for; give at least 1")
         if self.groups and not self.balance:
             raise InputError("groups are filled up by a balance; without one they mean nothing")
+        if self.groups and (self.label or self.sources or self.settings.toward):
+            raise InputError(
+                "groups are filled up by all classes, from nothing: leave class and sources away"
+            )
         if self.seed < 0:
             raise InputError(f"the seed is {self.seed}; give a whole number from 0")
         if max(len(self.prompt), len(self.negative)) > _LONGEST:
@@ -139,18 +143,15 @@ def imagine(
     """
     wanted = Order.from_dict(order)
     classifier = classifier or active_classifier(ws, device=device)
-    labels = intended(ws, wanted, classifier.labels)
-    values = [need.value for need in lacking(ws, wanted, classifier.labels)] if wanted.groups else []
+    needs = lacking(ws, wanted, classifier.labels) if wanted.groups else []
+    labels = [need.label for need in needs] or intended(ws, wanted, classifier.labels)
     generator = active_generator(ws, device=device)
     strip = max(1, len(wanted.weights))
     rows = [i // strip for i in range(wanted.frames)]
     text, sources = wanted.prompt.strip(), wanted.sources
     prompts = [prompt_of_class(classifier, generator, label, text) for label in labels]
-    if wanted.groups and not text:
-        cells = zip(labels, values, strict=True)
-        prompts = [
-            prompt_for_cell(ws, classifier.labels, label, wanted.groups, value) for label, value in cells
-        ]
+    if needs and not text:
+        prompts = [prompt_for_cell(ws, classifier.labels, n.label, wanted.groups, n.value) for n in needs]
     return generate(
         ws,
         classifier,
@@ -164,7 +165,7 @@ def imagine(
         preset=wanted.preset,
         weights=list(wanted.weights) * wanted.number if wanted.weights else None,
         aim=wanted.aim,
-        aims=[{wanted.groups: values[i]} for i in rows] if wanted.groups else None,
+        aims=[{wanted.groups: needs[i].value} for i in rows] if needs else None,
         unit=wanted.unit,
         on_progress=on_progress,
         cancel=cancel,

@@ -237,6 +237,9 @@ def test_a_search_in_words_and_the_causal_check_are_jobs_and_tell_what_they_foun
     shown = page.call("browse-count", "act", {"name": "show", "mode": "slices"})["browse-summary"]
     assert ("find", {"outcome": "errors", "words": "captions"}) in actions(shown)
     assert "to 127.0.0.1:9, which the operator" in str(shown)
+    monkeypatch.setenv("LTG_LLM_BASE_URL", "ftp://somewhere")
+    shown = page.call("browse-count", "act", {"name": "show", "mode": "slices"})["browse-summary"]
+    assert "The endpoint of this server cannot be used" in str(shown), "a wrong address is said, not hidden"
     asked = page.call("browse-summary", "act", {"name": "ask", "what": "terms"})
     assert asked["browse-words"]["label"].startswith("Words to look for")
     page.call("browse-words", "submit", browse_words="a" * 400)

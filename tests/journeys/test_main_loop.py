@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import Visit, serve, slowly, visiting
-from playwright.sync_api import expect
+from playwright.sync_api import TimeoutError, expect
 
 SLOW = 600_000
 
@@ -59,13 +59,17 @@ def test_bad_input_is_answered_in_words(visit: Visit) -> None:
     page.locator("#setup-weights input[type=file]").set_input_files(
         {"name": "net.pth", "mimeType": "application/octet-stream", "buffer": b"not a network"}
     )
-    expect(page.locator("#setup-weights")).to_contain_text(re.compile(r"net\s*\.pth"))
+    # The name is drawn in two parts, with a gap between them in some layouts.
+    expect(page.locator("#setup-weights").get_by_role("cell", name="net.pth", exact=True)).to_be_visible()
     expect(page.locator(".toast-body").last).to_contain_text("no PyTorch checkpoint")
     page.locator("#setup-arch").get_by_role("textbox").fill("resnet20_cifar")
     page.locator("#setup-use").click()
-    expect(page.locator("#setup-progress .job-failed")).to_contain_text(re.compile(r"net\s*\.pth"))
-    expect(page.locator("#header")).not_to_contain_text(re.compile(r"net\s*\.pth"))
+    expect(page.locator("#setup-progress .job-failed")).to_contain_text("net.pth")
+    expect(page.locator("#header")).not_to_contain_text("net.pth")
     visit.shot("setup")
+
+
+FITS = "(width) => document.documentElement.scrollWidth <= width"
 
 
 def test_every_tab_fits_every_window(visit: Visit) -> None:
@@ -89,9 +93,9 @@ def test_every_tab_fits_every_window(visit: Visit) -> None:
         for width, height, scheme in ((390, 844, "light"), (3840, 2160, "light"), (1440, 900, "dark")):
             page.set_viewport_size({"width": width, "height": height})
             page.emulate_media(color_scheme=scheme)
-            page.wait_for_function(
-                "(width) => document.documentElement.scrollWidth <= width", arg=width, timeout=10_000
-            )
+            with contextlib.suppress(TimeoutError):  # the tabs that do not fit are put into their menu
+                page.wait_for_function(FITS, arg=width, timeout=10_000)
+            assert page.evaluate(FITS, width), f"{name} is wider than the window of {width}"
             if width < 3000 or name in ("Start", "Browse"):
                 visit.shot(f"{width}-{scheme}-{name.split()[0].lower()}")
 

@@ -100,6 +100,8 @@ def test_an_order_fills_up_groups_and_says_of_each_image_which(uneven: Workspace
         workflows.intended(uneven, dataclasses.replace(order, number=13), labels)
     with pytest.raises(InputError, match="without one they mean nothing"):
         workflows.Order(groups="sky")
+    with pytest.raises(InputError, match="leave class and sources away"):
+        workflows.Order(groups="sky", balance=True, label="stop")
 
 
 def test_a_plan_is_one_run_whose_images_belong_to_their_groups(uneven: Workspace) -> None:
