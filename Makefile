@@ -30,7 +30,7 @@ help:
 	@echo "make load        50 users at once on the real server for ten minutes (ARGS='--users 20 --minutes 30')"
 	@echo "make film        record the loop on the demo into docs/screenshots/film.webp (Chromium, some three minutes)"
 	@echo "make coverage    which lines of ltg_core its own tests run, without browser and Ray (a quarter of an hour)"
-	@echo "make mutate      changes in signals, data and guidance that no test notices (hours; ARGS='ltg_core.signals*')"
+	@echo "make mutate      a sample of changes in signals, data and guidance, and which no test notices (an hour; ARGS='--sample 50')"
 	@echo "make fuzz        20,000 damaged and hostile files through every reader (CASES=20000)"
 	@echo "TORCH=cpu|cuda make app   choose the build of torch by hand"
 
@@ -135,8 +135,7 @@ coverage: $(TESTSTAMP)
 
 mutate: $(TESTSTAMP)
 	$(BIN)/python -m pip install -q mutmut==3.8.1
-	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2 $(ARGS)
-	$(BIN)/mutmut results
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.mutants $(ARGS)
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results mutants .coverage*

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ltg_core.compat import steady_rows
+
 __version__ = "0.1.0"
 
 _LAZY = {
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from ltg_core.guidance.settings import Guidance
     from ltg_core.models.classifier import Classifier
     from ltg_core.models.loaders import load_classifier
+
+
+steady_rows()
 
 
 def __getattr__(name: str) -> Any:

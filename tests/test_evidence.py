@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_scor
 
 from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence import pools
+from benchmarks.evidence.asking import confirmed, exact, judged
 from benchmarks.evidence.figure import Line, chart
 from benchmarks.evidence.finding import findings
 from benchmarks.evidence.photos import long_tailed
@@ -27,7 +28,7 @@ from ltg_core.demo.world import CLASSES
 from ltg_core.guidance.settings import Guidance
 
 FOLDER = Path(evidence.__file__).parent
-EXAMINERS = {"truth", "roadsigns", "discovery", "signals", "tables"}
+EXAMINERS = {"truth", "roadsigns", "discovery", "asking", "signals", "tables"}
 """Modules that count what others have made; tables read the frame."""
 
 
@@ -152,6 +153,20 @@ def test_cells_are_ranked_by_the_exact_test_of_scipy() -> None:
     said = counted([cell, ("stop", "nothing")], [])
     assert said["first"] == {"findings": 2, "hits": 1, "recall": 0.1, "false_discovery": 0.5}
     assert said["significant"]["findings"] == 0
+
+
+def test_a_cell_is_confirmed_by_its_pairs_and_corrected_over_the_candidates_alone() -> None:
+    assert exact(5, 0) == pytest.approx(1 / 32)  # five of five coins
+    assert exact(6, 1) == pytest.approx(8 / 128)
+    assert exact(0, 0) == 1.0 and exact(0, 4) == 1.0
+    cell = "{} / {}".format(*next(iter(CELLS)))
+    cells = [{"cell": cell, "pairs": 8, "without": 0, "with": 6, "p": exact(6, 0)}]
+    cells += [{"cell": f"stop / {i}", "pairs": 8, "without": 1, "with": 1, "p": 1.0} for i in range(30)]
+    few = confirmed(cells, [cell, "stop / 3", "not asked for"])
+    assert [one["cell"] for one in few] == [cell] and few[0]["q"] == pytest.approx(2 / 64)
+    assert confirmed(cells, [one["cell"] for one in cells]) == []  # one in 64 is nothing among 31
+    assert confirmed(cells, []) == []
+    assert judged(few) == {"findings": 1, "hits": 1, "recall": 0.1, "false_discovery": 0.0}
 
 
 def test_a_pool_takes_the_first_believed_images_and_bills_all_attempts(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from benchmarks.evidence.adversarial import Adversarial
+from benchmarks.evidence.asking import Asking
 from benchmarks.evidence.discovery import Discovery
 from benchmarks.evidence.extrapolation import Extrapolation
 from benchmarks.evidence.photo_arms import photo_parts
@@ -17,7 +18,7 @@ from benchmarks.evidence.units import Clock, Store, Unit
 from ltg_core.demo.world import CLASSES
 
 PARTS = (
-    "recipe", "roadsigns", "curve", "adversarial", "discovery", "signals", "extrapolation", "cifar10lt", "gtsrb"
+    "recipe", "roadsigns", "curve", "adversarial", "discovery", "asking", "signals", "extrapolation", "cifar10lt", "gtsrb"
 )  # fmt: skip
 
 
@@ -56,6 +57,7 @@ def all_parts(
         *retraining_parts(signs, clock),
         Adversarial(signs, clock),
         Discovery(signs, clock),
+        Asking(signs, clock),
         Signals(signs, clock, quick),
         Extrapolation(recipe, signs.work, clock),
         *photo_parts(recipe, signs.work, clock, device, places, fitted),

@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks.bench_cifar import SHARED
 from benchmarks.evidence.adversarial import CHECKED, OTHERS, level, ratio
+from benchmarks.evidence.asking import EVERY, confirmed, judged
 from benchmarks.evidence.discovery import FIRST, SEARCHED
 from benchmarks.evidence.signals import DEMO, NETWORKS, mean_of_heads
 from benchmarks.evidence.tables import LTG, UNGUIDED, missing, where
@@ -63,7 +64,52 @@ def discovery(store: Store) -> list[str]:
             lines += ["", f"The bar of recall and false discovery is {'met' if good else '**not met**'} by LTG epistemic from generated images alone "
                       f"(seeds {seeds}). The search among real held-out pictures is reported in `benchmarks/results/naming.md` (`make bench-naming`)."]  # fmt: skip
         lines.append("")
-    return [*lines, *missing(store, "discovery", names)]
+    return [*lines, *missing(store, "discovery", names), *asked(store, found)]
+
+
+def asked(store: Store, arms: dict[str, dict[int, dict[str, Any]]]) -> list[str]:
+    """What is left of the arms' cells, and what is found at all, when the generator is asked for every cell in words."""
+    tables = store.all("asking", EVERY)
+    lines = ["### The same cells, asked for", ""]
+    if tables:
+        every = list(tables.values())
+        one = every[0]
+        lines += [
+            where("python -m benchmarks.evidence --parts asking", every),
+            "",
+            f"Every class is drawn with and without each word from the same {one['settings']['pairs']} seeds, unguided "
+            f"({one['images']:,} images a seed, the {len(one['cells'])} cells together). A cell is confirmed where the classifier reads more of the images with the word "
+            "wrongly than of those without it: McNemar's exact test, one side, over pairs of which both images show their class to the generator's text-image encoder; "
+            "corrected over the candidates, q ≤ .05; at most the first ten. Candidates of an arm: the cells that its guided images named, the first ten of either ranking above. "
+            f"The last row has no arm: it tries all cells, which a short list of words allows. Mean of the seeds.",
+            "",
+            "| candidates | seeds | candidates | confirmed | recall | false discovery |",
+            "|---|---|---|---|---|---|",
+        ]
+        for name, runs in arms.items():
+            rows = []
+            for seed in sorted(set(runs) & set(tables)):
+                cells = {f["cell"] for key in ("found", "oftener") for f in runs[seed].get(key, [])}
+                rows.append((seed, len(cells), judged(confirmed(tables[seed]["cells"], cells))))
+            if rows:
+                lines.append(_asked(name, rows))
+        lines.append(
+            _asked(EVERY, [(seed, len(run["cells"]), run["all"]) for seed, run in sorted(tables.items())])
+        )
+        for seed, run in sorted(tables.items()):
+            made = confirmed(run["cells"], [cell["cell"] for cell in run["cells"]])
+            told = "; ".join(f"{f['cell']} ({f['without']}, {f['with']} of {f['pairs']})" for f in made)
+            lines += ["", f"All cells, seed {seed}, wrong without and with the word: {told or 'none'}."]
+        lines.append("")
+    return [*lines, *missing(store, "asking", [EVERY])]
+
+
+def _asked(name: str, rows: list[tuple[int, int, dict[str, Any]]]) -> str:
+    made = [row[2] for row in rows]
+    return (
+        f"| {name} | {', '.join(str(row[0]) for row in rows)} | {np.mean([row[1] for row in rows]):.1f} | "
+        f"{_mean(made, 'findings'):.1f} | {_mean(made, 'recall'):.2f} | {_mean(made, 'false_discovery'):.2f} |"
+    )
 
 
 def _ranked(one: list[dict[str, Any]], sure: list[dict[str, Any]]) -> str:
