@@ -152,7 +152,7 @@ class Logins:
         wait = self.throttle.attempt(name, address)
         if wait > 0:
             seconds = math.ceil(wait)
-            raise Refused(429, f"Too many wrong passwords. Wait {seconds} s, then try again.", seconds)
+            raise Refused(429, f"Too many attempts to log in. Wait {seconds} s, then try again.", seconds)
         self._waiting += 1
         try:
             async with self._hashing:

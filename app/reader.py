@@ -43,6 +43,9 @@ class Reader:
         desk = "ltg_core.workflows.looking:desk"
         workspace = settings.workspace.resolve()
         workspace.mkdir(parents=True, exist_ok=True)
+        # torch makes a folder for compiled code at its import, where the reader may not write; this one is there, and
+        # nothing is compiled.
+        alone["TORCHINDUCTOR_CACHE_DIR"] = str(workspace)
         sent = os.environ.get("GRADIO_TEMP_DIR") or os.path.join(tempfile.gettempdir(), "gradio")
         # Who sits at the machine may name any file on the page, so its reader may read any; but each look only its own.
         options = {

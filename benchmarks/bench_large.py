@@ -182,8 +182,8 @@ def events(page: Page, count: int) -> dict[str, Callable[[int], Any]]:
         "no words": lambda turn: page.call("browse-text", "submit", browse_text=""),
         "confusion": lambda turn: act("browse-count", name="show", mode=("confusion", "samples")[turn % 2]),
         "classes": lambda turn: act("browse-count", name="show", mode=("classes", "samples")[turn % 2]),
-        "map": lambda turn: page.call("tab-map", "select"),
-        "curate": lambda turn: page.call("tab-curate", "select"),
+        "map": lambda turn: page.show("map"),
+        "curate": lambda turn: page.show("curate"),
     }  # fmt: skip
 
 
@@ -198,7 +198,7 @@ def paged(folder: Path, count: int, repeats: int) -> dict[str, Any]:
             pid for pid in children(os.getpid()) if b"app.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
         )
         began = time.perf_counter()
-        page.call("browse-text", "submit", browse_text="")
+        page.show("browse")
         found: dict[str, Any] = {"first view": {"s": round(time.perf_counter() - began, 3)}}
         for name, ask in events(page, count).items():
             found[name] = _timed(ask, server, repeats)

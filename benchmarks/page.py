@@ -30,9 +30,9 @@ class Page:
         self.http = httpx.Client(base_url=base, timeout=patience, headers={"Origin": base})
         deadline = time.monotonic() + patience
         while user is not None and (sent := self._login(user)).status_code != 303:
-            if sent.status_code != 503 or time.monotonic() > deadline:
+            if sent.status_code not in (429, 503) or time.monotonic() > deadline:
                 raise Refused(f"log-in: {sent.status_code} {sent.text[:200]}")
-            time.sleep(2)  # too many people are logging in, it says
+            time.sleep(float(sent.headers.get("Retry-After", 2)))  # too many people are logging in, it says
         while (first := self.http.get("/")).status_code != 200:
             waits = first.status_code == 503 and "One moment" in first.text
             if (first.status_code >= 500 and not waits) or time.monotonic() > deadline:
@@ -48,6 +48,7 @@ class Page:
         self.ids = {part["props"]["elem_id"]: part["id"] for part in named}
         self.received = 0
         self.said: list[str] = []
+        self.arrived = False
 
     def _login(self, user: tuple[str, str]) -> httpx.Response:
         return self.http.post("/login", data={"name": user[0], "password": user[1]})
@@ -68,8 +69,29 @@ class Page:
         Raises:
             Refused: An error, or no answer.
         """
+        return self._run(self._handlers(target, event)[0], f"{target} {event}", data, given)
+
+    def show(self, tab: str) -> str:
+        """Open a tab, as its button does, and let it be drawn.
+
+        Returns:
+            All answers, as they came.
+
+        Raises:
+            Refused: An error, or no answer.
+        """
+        if not self.arrived:
+            self.call("address", "go", {"query": f"?tab={tab}", "number": 1})
+            self.arrived = True
+        return "".join(self._run(one, tab, None, {}) for one in self._handlers(f"tab-{tab}", "select"))
+
+    def _handlers(self, target: str, event: str) -> list[dict[str, Any]]:
+        """Those of an event that ask the server."""
         wanted = [self.ids[target], event]
-        handler = next(d for d in self.handlers if wanted in [list(t) for t in d["targets"]])
+        every = [d for d in self.handlers if wanted in [list(t) for t in d["targets"]]]
+        return [d for d in every if d["backend_fn"]]
+
+    def _run(self, handler: dict[str, Any], name: str, data: Any, given: dict[str, Any]) -> str:
         values = {self.ids[name.replace("_", "-")]: value for name, value in given.items()}
         sent = [values.get(i, self.parts[i]["props"].get("value")) for i in handler["inputs"]]
         body = {
@@ -84,8 +106,8 @@ class Page:
         }
         joined = self.http.post("/gradio_api/queue/join", json=body)
         if joined.status_code != 200:
-            raise Refused(f"{target} {event}: {joined.status_code} {joined.text[:200]}")
-        return self._answer(joined.json()["event_id"], f"{target} {event}")
+            raise Refused(f"{name}: {joined.status_code} {joined.text[:200]}")
+        return self._answer(joined.json()["event_id"], name)
 
     def get(self, path: str) -> httpx.Response:
         """Fetch something.

@@ -326,9 +326,8 @@ class JobBoard:
             log.info("began: %s", job.kind)
             state, reason, result = self._outcome(job)
             took = time.time() - (job.started or 0)
-            log.info(
-                "ended: %s, %s after %.1f s%s", job.kind, state, took, f", run {job.run}" if job.run else ""
-            )
+            more = (f", run {job.run}" if job.run else "") + (f": {reason}" if state == "failed" else "")
+            log.info("ended: %s, %s after %.1f s%s", job.kind, state, took, more)
         end: dict[str, Any] = {"result": result, "reason": reason, "finished": time.time()}
         self._save(dataclasses.replace(job, **end, state=state))  # first: what is seen to have ended is kept
         job.result, job.reason, job.finished = end["result"], reason, end["finished"]

@@ -8,6 +8,7 @@ import re
 import shutil
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -288,6 +289,7 @@ SCHEMA_VERSION = _FIRST_VERSION + len(MIGRATIONS)
 
 
 _PAGES = 262_144  # bytes
+_PATIENCE = 10  # seconds, for another process that writes
 _NO_SPACE = re.compile(
     rf"\(os error ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\)|PytorchStreamWriter|inline_container.*unexpected pos"
 )
@@ -317,7 +319,7 @@ def explained(folder: Path, what: str = "workspace") -> Iterator[None]:
         if "disk is full" in text or ("disk I/O error" in text and _no_room(folder)):
             raise WorkspaceError(_full(folder, what)) from error
         if "locked" in text:
-            text = "another process has been writing for more than 10 seconds; try again"
+            text = f"another process has been writing for more than {_PATIENCE} seconds; try again"
         elif "readonly" in text or "unable to open" in text:
             text = f"it cannot be written ({text}); check the folder's permissions"
         elif "disk I/O error" in text:
@@ -440,11 +442,13 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         with explained(self.path.parent):
             # Closing from another thread is needed at the end; every other use stays within its own thread.
-            connection = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             connection.row_factory = sqlite3.Row
-            for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA busy_timeout={1000 * _PATIENCE}")
+            _write_ahead(connection)
+            # 32 MB a thread
+            for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "cache_size=-32000"):
                 connection.execute(f"PRAGMA {pragma}")
-            connection.execute("PRAGMA cache_size=-32000")  # 32 MB a thread
             return connection
 
     def _prepare(self) -> None:
@@ -463,6 +467,19 @@ class Database:
                 f"the workspace '{self.path.parent}' was written by a newer version (schema {version}, "
                 f"this one reads up to {SCHEMA_VERSION}); update this package, or open another folder"
             )
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. Of two that switch a new file at once SQLite refuses one without waiting."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:

@@ -321,7 +321,7 @@ def test_forms_that_are_none_and_too_many_attempts_are_answered_in_words(guarded
     late = seen[-1]
     assert (
         late.status_code == 429
-        and "Too many wrong passwords" in late.text
+        and "Too many attempts to log in" in late.text
         and int(late.headers["retry-after"])
     )
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,27 @@ def test_transformers_and_every_suggestion_get_along_with_what_the_reader_may_re
         assert (report.arch, report.classes) == ("transformers:vit", 3) and report.preprocess is not None
     save_file(timm.create_model("resnet18", num_classes=3).state_dict(), tmp_path / "net.safetensors")
     assert reader.weights(tmp_path / "net.safetensors", "", tmp_path).suggested[0] == ("timm:resnet18", 1.0)
+
+
+@pytest.mark.parametrize("access", ("open", "login"))
+def test_it_reads_on_a_machine_where_torch_has_made_no_folder_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_classifier_file: Path, access: str
+) -> None:
+    for name in ("tmp", "ws"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    place, room = tmp_path / "ws" / "a.safetensors", tmp_path / "ws"
+    shutil.copy(tiny_classifier_file, place)
+    draw("stop", 3).save(room / "a.png")
+    reader = Reader(Settings(workspace=room, access=access))
+    try:
+        assert reader.picture(room / "a.png", room).size == (32, 32)
+        assert reader.weights(place, "", room).suggested[0] == ("resnet14_small", 1.0)
+        assert sorted(one.name for one in room.iterdir()) == ["a.png", "a.safetensors"]
+    finally:
+        reader.close()
 
 
 def test_it_refuses_in_the_same_words(reader: Reader, tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ltg_core.data.blobs import temporary_name
-from ltg_core.data.database import SCHEMA_VERSION, explained
+from ltg_core.data.database import SCHEMA_VERSION, Database, explained
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError, WorkspaceError
 
@@ -28,6 +30,22 @@ for i in range(100_000):
     if i == 20:
         print(run.id, flush=True)
 """
+
+
+def test_a_new_database_that_several_open_at_once_is_opened_by_all_of_them(tmp_path: Path) -> None:
+    gate = threading.Barrier(6)
+
+    def opened(number: int) -> int:
+        gate.wait(60)
+        database = Database(tmp_path / f"{number}.sqlite")  # "has been writing for more than 10 seconds"
+        try:
+            return len(database.rows("SELECT version FROM schema_version"))
+        finally:
+            database.close()
+
+    with ThreadPoolExecutor(6) as at_once:
+        for number in range(30):
+            assert list(at_once.map(opened, [number] * 6)) == [1] * 6
 
 
 def test_reopening_shows_what_was_there(tmp_path: Path, make):
