@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from app.context import AppContext
 from app.controls import words
 from app.render import Node, h, percent
+from ltg_core.errors import InputError
 from ltg_core.jobs import Job
 
 if TYPE_CHECKING:
@@ -46,6 +47,29 @@ def check_cause(ctx: AppContext, slice_id: str, pairs: int = PAIRS) -> Job:
     name = workflows.slice_of(ctx.workspace, slice_id).name
     arguments = {"slice": slice_id, "classifier": model, "signal": signal, "pairs": pairs}
     return ctx.run("slices", f"Testing the cause: {name}"[:120], "check_cause", arguments, lane="compute")
+
+
+def untested(found: Sequence[Slice]) -> list[str]:
+    """Ids of those whose cause could be tested and was not."""
+    return [one.id for one in found if one.evidence.get("cell") and not one.evidence.get("cause")]
+
+
+def check_causes(ctx: AppContext, pairs: int = PAIRS) -> Job:
+    """Queue the causal check of all found slices that have none, the weakest first.
+
+    Raises:
+        InputError: There is none.
+    """
+    from ltg_core import workflows
+
+    model = ctx.need_classifier().hash
+    open_ = untested(workflows.slices(ctx.workspace, "found"))
+    if not open_:
+        raise InputError("the cause of every finding that can be asked for in words has been tested")
+    arguments = {"slices": open_, "classifier": model, "signal": _signal(ctx, model), "pairs": pairs}
+    return ctx.run(
+        "slices", f"Testing the causes of {len(open_)} findings", "check_causes", arguments, lane="compute"
+    )
 
 
 def find_habits(ctx: AppContext) -> Job:
@@ -157,6 +181,7 @@ def _verdict(got: Mapping[str, Any]) -> Node:
         text += f"; the words are seen in {got['seen'][1]:.0%} of the images".replace("%", "\u00a0%")
     return h(
         "p.cause-verdict",
+        h("b.errs", "Makes errors") if got.get("errs") else None,
         h("b" + (".moves" if moves else ".stays"), "Moves the signal" if moves else "Associated, not causal"),
         h("span.soft", f" {text}."),
     )

@@ -63,10 +63,30 @@ def listing(ctx: AppContext, signal: str, undo: Undo | None = None) -> Node:
             "and in the other tabs.",
         ),
         _search(ctx, run, signal),
+        _causes(ctx, weak),
         *[_weak(ctx, one, signal, busy=_busy(ctx)) for one in weak],
         _nothing(run) if run is not None and not weak else None,
         named.habits(ctx, busy=_busy(ctx)) if _words_known(ctx) else None,
         classes="slices",
+    )
+
+
+def _causes(ctx: AppContext, weak: Sequence[Slice]) -> Node | None:
+    """The button that tests all causes, where there is more than one to test."""
+    count = len(named.untested(weak))
+    if count < 2:
+        return None
+    return h(
+        "p.slices-causes",
+        h(
+            "button",
+            f"Test all {count} causes",
+            act=("causes", {}),
+            type="button",
+            title=f"Draws {named.PAIRS} pairs of images for each, one finding after another; what is done is kept",
+            **({"disabled": "true"} if _busy(ctx) else {}),
+        ),
+        h("span.soft", " Which of these words make the classifier err, and which only go along with it?"),
     )
 
 

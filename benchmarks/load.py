@@ -216,14 +216,14 @@ class Client(threading.Thread):
 def compared(ws: Path, clients: list[Client]) -> dict[str, Any]:
     """What the clients were promised, and what they began with, against what the databases hold."""
     promised = lost = foreign = 0
-    begun = set(_decided(ws / "prepared" / "longtail.sqlite"))
+    begun = set(decided(ws / "prepared" / "longtail.sqlite"))
     for client in clients:
         file = folder_of(ws, client.user) / "longtail.sqlite"
         if not file.exists():  # a user who never came in, which is counted as an error
             promised += len(client.verdicts) + len(client.tagged)
             lost += len(client.verdicts) + len(client.tagged)
             continue
-        there = _decided(file)
+        there = decided(file)
         with contextlib.closing(sqlite3.connect(file)) as database:
             tags = database.execute(
                 "SELECT s.id, t.tag FROM tags t JOIN samples s ON s.seq = t.sample"
@@ -237,7 +237,7 @@ def compared(ws: Path, clients: list[Client]) -> dict[str, Any]:
     return {"promised": promised, "lost": lost, "foreign": foreign}
 
 
-def _decided(file: Path) -> dict[str, str]:
+def decided(file: Path) -> dict[str, str]:
     """Verdict by sample."""
     question = "SELECT s.id, v.verdict FROM verdicts v JOIN samples s ON s.seq = v.sample WHERE v.verdict <> 'undecided'"
     with contextlib.closing(sqlite3.connect(file)) as database:

@@ -221,7 +221,16 @@ def _wire_samples(ctx: AppContext, session: Session, w: SimpleNamespace) -> None
     w.grid.pick(pick, w.sample, outputs, **CARRIED)
 
 
-SLICE_ACTS = ("slice-remove", "slice-restore", "slice-name", "slice-keep", "find", "cause", "habits")
+SLICE_ACTS = (
+    "slice-remove",
+    "slice-restore",
+    "slice-name",
+    "slice-keep",
+    "find",
+    "cause",
+    "causes",
+    "habits",
+)
 
 
 def slice_act(ctx: AppContext, w: SimpleNamespace, query: Query, data: dict[str, Any]) -> dict[Any, Any]:
@@ -241,6 +250,8 @@ def slice_act(ctx: AppContext, w: SimpleNamespace, query: Query, data: dict[str,
         workflows.keep_slice(ctx.workspace, slice_id)
     elif name == "habits":
         found[w.progress] = view(ctx.bar(named.find_habits(ctx)))
+    elif name == "causes":
+        found[w.progress] = view(ctx.bar(named.check_causes(ctx)))
     elif name == "cause":
         found[w.progress] = view(ctx.bar(named.check_cause(ctx, slice_id)))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from ltg_core.errors import InputError
 
 if TYPE_CHECKING:
     from ltg_core.data.workspace import Workspace
+    from ltg_core.workflows import Slice
 
 Answer = tuple[Any, str]
 
@@ -39,7 +41,10 @@ def configure_name(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--list", action="store_true", help="show what was found last")
     what.add_argument(
-        "--cause", metavar="PLACE", type=int, help="the causal check of the finding in this place of the list"
+        "--cause",
+        metavar="PLACE",
+        nargs="+",
+        help="the causal check of the findings in these places of the list; 'all' for those that have none",
     )
     add_params(parser, TermSettings, title="words")
     add_params(parser, WeakSettings, title="search", skip=("seed",))
@@ -89,7 +94,7 @@ def _listed(ws: Workspace) -> Answer:
                 f"{got['bad'] / got['n']:.0%} ({got['low']:.0%} to {got['high']:.0%})",
                 f"{got['rest']:.1%}",
                 f"{got['q']:.1e}",
-                "–" if cause is None else str(cause["verdict"]),
+                "–" if cause is None else _verdict(cause),
             ]
         )
     head = ["", "name", "hits", "share, interval", "others", "q", "causal check"]
@@ -100,30 +105,53 @@ def _cause(args: argparse.Namespace, console: Console, ws: Workspace) -> Answer:
     from ltg_core import workflows
 
     found = workflows.slices(ws, "found")
-    if not 1 <= args.cause <= len(found):
-        raise InputError(f"there is no finding {args.cause}; the list has {len(found)} (name --list)")
-    one = found[args.cause - 1]
+    if args.cause == ["all"]:
+        wanted = [one for one in found if one.evidence.get("cell") and not one.evidence.get("cause")]
+        if not wanted:
+            raise InputError("no finding is left whose cause could be tested (name --list)")
+    else:
+        wanted = [_placed(found, place) for place in args.cause]
+    cells = [workflows.cell_to_check(ws, one.id) for one in wanted]  # before the first image is drawn
     device = device_of(args)
-    run = workflows.check_cause(
-        ws,
-        workflows.active_classifier(ws, device=device),
-        workflows.active_generator(ws, device=device),
-        workflows.cell_to_check(ws, one.id),
-        params_from(args, workflows.CauseSettings),
-        slice_id=one.id,
-        on_progress=console.progress,
-        cancel=console.cancel,
-    )
-    got = run.result
+    classifier = workflows.active_classifier(ws, device=device)
+    generator = workflows.active_generator(ws, device=device)
+    data, lines = [], []
+    for one, cell in zip(wanted, cells, strict=True):
+        run = workflows.check_cause(
+            ws,
+            classifier,
+            generator,
+            cell,
+            params_from(args, workflows.CauseSettings),
+            slice_id=one.id,
+            on_progress=console.progress,
+            cancel=console.cancel,
+        )
+        data.append({"cause": run.id, "name": one.name, **run.result})
+        lines.append(_cause_told(one.name, run.result))
+    return data[0] if len(data) == 1 else data, "\n".join(lines)
+
+
+def _placed(found: Sequence[Slice], place: str) -> Slice:
+    if not (place.isdecimal() and 1 <= int(place) <= len(found)):
+        raise InputError(f"there is no finding {place}; the list has {len(found)} (name --list)")
+    return found[int(place) - 1]
+
+
+def _verdict(cause: Mapping[str, Any]) -> str:
+    return ("makes errors, " if cause.get("errs") else "") + str(cause["verdict"])
+
+
+def _cause_told(name: str, got: Mapping[str, Any]) -> str:
     change, errors = got["change"], got["errors"]
     text = (
-        f"{one.name}: {got['verdict']}. Percentile of {got['signal']} {change['without']:.0f} without, "
+        f"{name}: {_verdict(got)}. Percentile of {got['signal']} {change['without']:.0f} without, "
         f"{change['with_']:.0f} with: {change['change']:+.0f} ({change['low']:+.0f} to {change['high']:+.0f}) over "
         f"{change['n']} pairs; errors {errors['without']:.0%} and {errors['with_']:.0%}."
     )
     if got["seen"]:
         text += f" The term is seen in {got['seen'][0]:.0%} of the images without it and {got['seen'][1]:.0%} with it."
-    return {"cause": run.id, "name": one.name, **got}, text
+    return text
 
 
 def _habits(args: argparse.Namespace, ws: Workspace, words: Any, told: dict[str, Any]) -> Answer:

@@ -55,7 +55,8 @@ def check_cause(
 
     Both images of a pair have the same seed. The change of the signal's percentile and of the errors is a mean of
     paired differences with its bootstrap interval; where that of the signal does not lie above zero, the term is
-    called "associated, not causal". Images that fail to show what was asked for count like all others.
+    called "associated, not causal"; where that of the errors does, the term also makes errors. Images that fail to
+    show what was asked for count like all others.
 
     Args:
         ws: The workspace.
@@ -68,9 +69,9 @@ def check_cause(
         cancel: Checked at every step.
 
     Returns:
-        The run; its result says ``verdict``, ``change`` and ``errors`` (mean without and with, difference, interval),
-        ``run`` (the generation), ``without`` and ``with`` (ids, pair by pair), ``seen`` (share of images in which the
-        encoder sees the term, without and with).
+        The run; its result says ``verdict``, ``errs`` (whether it makes errors), ``change`` and ``errors`` (mean without
+        and with, difference, interval), ``run`` (the generation), ``without`` and ``with`` (ids, pair by pair), ``seen``
+        (share of images in which the encoder sees the term, without and with).
 
     Raises:
         InputError: An unknown class, or a generator that understands no text.
@@ -160,12 +161,13 @@ def compared(
         np.array([said[one].pred != label for one, label in zip(side, labels, strict=True)], dtype=float)
         for side in (without, with_)
     ]
-    change = moved(signal[0], signal[1], settings.seed)
+    change, errors = (moved(a, b, settings.seed) for a, b in (signal, wrong))
     return {
         "verdict": MOVES if change.moves else NOT_CAUSAL,
+        "errs": errors.moves,
         "signal": settings.signal,
         "change": dataclasses.asdict(change),
-        "errors": dataclasses.asdict(moved(wrong[0], wrong[1], settings.seed)),
+        "errors": dataclasses.asdict(errors),
         "without": without,
         "with": with_,
         "seen": _seen(ws, ids, labels, cell),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ltg_core.data.records import REAL, Filter
@@ -74,7 +74,21 @@ def _check_cause(
         cancel=cancel,
     )
     add_evidence(ws, slice, {"real": _real(ws, judged, cell, run.result["with"], on_progress, cancel)})
-    return {"run": run.id, "verdict": run.result["verdict"]}
+    return {"run": run.id, "verdict": run.result["verdict"], "errs": run.result["errs"]}
+
+
+def _check_causes(
+    ws: Workspace, *, slices: Sequence[str], on_progress: ProgressFn, cancel: CancelToken, **given: Any
+) -> Any:
+    """One after another; each is written down when it is done."""
+    found = []
+    for place, one in enumerate(slices, start=1):
+
+        def told(progress: Progress, before: str = f"{place} of {len(slices)}: ") -> None:
+            on_progress(dataclasses.replace(progress, message=before + progress.message))
+
+        found.append(_check_cause(ws, slice=one, on_progress=told, cancel=cancel, **given))
+    return {"checked": len(found), "errs": sum(one["errs"] for one in found)}
 
 
 def _real(
@@ -127,5 +141,6 @@ def _find_habits(
 NAMING_TASKS: dict[str, Callable[..., Any]] = {
     "find_slices": _find_slices,
     "check_cause": _check_cause,
+    "check_causes": _check_causes,
     "find_habits": _find_habits,
 }

@@ -12,12 +12,13 @@ from driver import Driver, actions, texts
 from app import named
 from app.looking import known, look
 from app.query import Query
-from app.slicelist import listing
+from app.slicelist import _causes, listing
 from app.tabs import browse
 from ltg_core import workflows
 from ltg_core.curation import verdicts
 from ltg_core.data.records import Filter
 from ltg_core.jobs import Job
+from ltg_core.workflows.slicing import add_evidence
 
 
 def ids_of(update: dict[str, Any]) -> list[str]:
@@ -253,12 +254,27 @@ def test_a_search_in_words_and_the_causal_check_are_jobs_and_tell_what_they_foun
     assert first.name == "light night"
     found = listing(ctx, "entropy")
     assert ("cause", {"id": first.id}) in actions(found) and "Associated" not in texts(found)
+    twin = dataclasses.replace(first, id="twin")
+    assert named.untested([first, twin]) == [first.id, "twin"]
+    assert ("causes", {}) in actions(_causes(ctx, [first, twin])) and not _causes(ctx, [first])
     job = named.check_cause(ctx, first.id, pairs=4)
     assert job.title == "Testing the cause: light night"
     assert ended("slices").state == "done", job.reason
     told = texts(listing(ctx, "entropy"))
     assert ("Moves the signal" in told) != ("Associated, not causal" in told)
     assert "4 pairs with the same seeds" in told and "split “pool”" in told
+    made = workflows.slice_of(ws, first.id).evidence["cause"]
+    assert ("Makes errors" in told) == made["errs"]
+    for errs in (False, True):
+        add_evidence(ws, first.id, {"cause": {**made, "errs": errs}})
+        assert ("Makes errors" in texts(listing(ctx, "entropy"))) == errs
+    rest = named.untested(workflows.slices(ws, "found"))
+    page.call("browse-summary", "act", {"name": "causes"})
+    if rest:
+        job = ended("slices")
+        assert job.spec.arguments["slices"] == rest and job.result["checked"] == len(rest)
+    else:
+        assert "has been tested" in page.messages[-1]
     page.call("browse-summary", "act", {"name": "habits"})
     assert ended("slices").state == "done"
     assert "no words make an answer" in texts(listing(ctx, "entropy")) or "in training" in texts(

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from driver import Driver, actions, texts
 
+from benchmarks.load import Client, Tally, decided
+from benchmarks.page import Page
 from ltg_core.jobs import Job
 
 Ended = Callable[..., Job]
@@ -292,3 +294,18 @@ def test_hostile_names_travel_as_text(page: Driver, ctx: Any) -> None:
     )
     panel = page.call("browse-grid", "pick", {"id": one})["browse-panel"]
     assert bad in texts(panel), "it is a text node, never a part of a template"
+
+
+def test_the_users_of_make_load_see_turn_and_decide_what_a_page_does(address: str, ctx: Any) -> None:
+    user = Client(address, "ann", 0, Tally(), threading.Event(), think=0.0)
+    user.page = Page(address)
+    user.page.show("browse")
+    user._look(user.page.call("browse-text", "submit", browse_text=""))
+    assert len(user.here) == min(60, ctx.workspace.count())
+    user._turn()
+    user._picture()
+    user._decide()
+    assert user.verdicts and not user.tally.errors
+    there = decided(ctx.settings.workspace / "longtail.sqlite")
+    assert there | user.verdicts == there
+    user.page.close()

@@ -192,8 +192,10 @@ def test_a_cause_is_checked_in_pairs_of_one_seed_and_shown_beside_the_pool(
         draw(sign, 7000 + place).save(tmp_path / "pool" / f"{place}.png")
     workflows.import_data(fitted, tmp_path / "pool", split="pool")
 
-    def tell(_: Any) -> None:
-        """Nobody listens."""
+    told: list[str] = []
+
+    def tell(progress: Any) -> None:
+        told.append(progress.message)
 
     from ltg_core.jobs import CancelToken
 
@@ -206,6 +208,12 @@ def test_a_cause_is_checked_in_pairs_of_one_seed_and_shown_beside_the_pool(
     assert cause["change"]["n"] == 4 and (cause["verdict"] == "moves the signal") == (
         cause["change"]["low"] > 0
     )
+    assert done["errs"] == cause["errs"] == (cause["errors"]["low"] > 0)
+    again = NAMING_TASKS["check_causes"](
+        fitted, slices=[first.id, first.id], pairs=4, on_progress=tell, cancel=CancelToken()
+    )
+    assert again == {"checked": 2, "errs": 2 * cause["errs"]}, "the same seeds, the same answer"
+    assert any(one.startswith("1 of 2: ") for one in told) and told[-1].startswith("2 of 2: ")
     without, with_ = (fitted.samples(cause[side]) for side in ("without", "with"))
     assert [one.meta["seed"] for one in without] == [one.meta["seed"] for one in with_]
     assert all(a.caption != b.caption and a.label == b.label for a, b in zip(without, with_, strict=True))
@@ -252,7 +260,16 @@ def test_habits_and_names_on_the_command_line(
     told = json.loads(capsys.readouterr().out)
     assert {"habits", "lifts", "tried", "samples"} <= set(told) and told["samples"] == len(held)
     assert main(["name", *place, "--habits", "weather"]) == 2
-    assert main(["name", *place, "--cause", "99"]) == 2
+    before = len(fitted.runs("generate"))
+    assert main(["name", *place, "--cause", "1", "99"]) == 2
+    assert len(fitted.runs("generate")) == before, "a wrong place is said before the first image"
+    said = capsys.readouterr().err
+    assert "no metadata column 'weather'" in said and "no finding 99" in said
+    assert main(["name", *place, "--cause", "all", "--pairs", "4"]) == 0
+    checked = json.loads(capsys.readouterr().out)
+    assert checked["name"] == "light dark" and checked["errs"] == (checked["errors"]["low"] > 0)
+    assert main(["name", *place, "--cause", "all"]) == 2
     assert main(["pool", *place, "--text", "x"]) == 2
     errors = capsys.readouterr().err
-    assert "no metadata column 'weather'" in errors and "no finding 99" in errors and "--split pool" in errors
+    assert "no finding is left whose cause could be tested" in errors
+    assert "--split pool" in errors
