@@ -9,7 +9,6 @@ import shutil
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -289,6 +288,7 @@ SCHEMA_VERSION = _FIRST_VERSION + len(MIGRATIONS)
 
 
 _PAGES = 262_144  # bytes
+_READY = 4  # connections that lie ready
 _PATIENCE = 10  # seconds, for another process that writes
 _NO_SPACE = re.compile(
     rf"\(os error ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\)|PytorchStreamWriter|inline_container.*unexpected pos"
@@ -349,7 +349,7 @@ def _full(folder: Path, what: str) -> str:
 
 
 class _Handle:
-    """A connection that closes itself when its thread ends."""
+    """A connection that closes itself when nobody knows it any more."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -362,6 +362,9 @@ class _Handle:
 class Database:
     """One SQLite file, safe to use from any thread.
 
+    Connections are lent for one question or transaction and lie ready for the next one, of whatever thread: a server
+    has many threads and many of these files, and a connection holds pages.
+
     Args:
         path: The file; created with its tables when absent.
 
@@ -372,7 +375,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
-        self._handles: weakref.WeakSet[_Handle] = weakref.WeakSet()
+        self._ready: list[_Handle] = []
+        self._lent: set[_Handle] = set()
         self._lock = threading.Lock()
         self._closed = False
         with explained(path.parent):
@@ -380,22 +384,30 @@ class Database:
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """All rows of one query."""
-        with explained(self.path.parent):
-            return self._handle().connection.execute(sql, parameters).fetchall()
+        with self._handle() as handle, explained(self.path.parent):
+            return handle.connection.execute(sql, parameters).fetchall()
 
     def parts(
         self, sql: str, parameters: Sequence[Any] = (), size: int = 50_000
     ) -> Iterator[list[tuple[Any, ...]]]:
         """The rows of one query in parts, as plain tuples: of millions no more than one part is in memory."""
-        with explained(self.path.parent):
-            cursor = self._handle().connection.cursor()
-            cursor.row_factory = None
-            try:
-                cursor.execute(sql, parameters)
-                while rows := cursor.fetchmany(size):
-                    yield rows
-            finally:
-                cursor.close()
+        own = getattr(self._local, "handle", None)  # that of a transaction, which has to see what it wrote
+        handle = (
+            own or self._lend()
+        )  # whoever reads the parts may ask other questions between them, from other threads
+        try:
+            with explained(self.path.parent):
+                cursor = handle.connection.cursor()
+                cursor.row_factory = None
+                try:
+                    cursor.execute(sql, parameters)
+                    while rows := cursor.fetchmany(size):
+                        yield rows
+                finally:
+                    cursor.close()
+        finally:
+            if own is None:
+                self._give_back(handle)
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
         """The first row of one query, or None."""
@@ -405,8 +417,7 @@ class Database:
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction: all of it or, on any exception, nothing. Inside another one it joins that one."""
-        handle = self._handle()
-        with explained(self.path.parent):
+        with self._handle() as handle, explained(self.path.parent):
             if handle.depth == 0:
                 handle.connection.execute("BEGIN IMMEDIATE")
             handle.depth += 1
@@ -422,22 +433,47 @@ class Database:
                 handle.depth -= 1
 
     def close(self) -> None:
-        """Close every thread's connection."""
+        """Close every connection, also those that are lent."""
         with self._lock:
             self._closed = True
-            for handle in list(self._handles):
+            for handle in (*self._ready, *self._lent):
                 handle.connection.close()
+            self._ready.clear()
 
-    def _handle(self) -> _Handle:
-        if self._closed:
-            raise WorkspaceError(f"the workspace '{self.path.parent}' was closed")
-        handle: _Handle | None = getattr(self._local, "handle", None)
-        if handle is None:
-            handle = _Handle(self._connect())
-            self._local.handle = handle
-            with self._lock:
-                self._handles.add(handle)
+    @contextlib.contextmanager
+    def _handle(self) -> Iterator[_Handle]:
+        """This thread's connection: that of the transaction or question it is in, else one that is lent meanwhile."""
+        own: _Handle | None = getattr(self._local, "handle", None)
+        if own is not None:
+            yield own
+            return
+        handle = self._local.handle = self._lend()
+        try:
+            yield handle
+        finally:
+            self._local.handle = None
+            self._give_back(handle)
+
+    def _lend(self) -> _Handle:
+        with self._lock:
+            if self._closed:
+                raise WorkspaceError(f"the workspace '{self.path.parent}' was closed")
+            handle = self._ready.pop() if self._ready else None  # the last one: its pages are the newest
+            if handle is not None:
+                self._lent.add(handle)
+                return handle
+        handle = _Handle(self._connect())
+        with self._lock:
+            self._lent.add(handle)
         return handle
+
+    def _give_back(self, handle: _Handle) -> None:
+        with self._lock:
+            self._lent.discard(handle)
+            if not self._closed and len(self._ready) < _READY and not handle.connection.in_transaction:
+                self._ready.append(handle)
+                return
+        handle.connection.close()
 
     def _connect(self) -> sqlite3.Connection:
         with explained(self.path.parent):
@@ -446,7 +482,7 @@ class Database:
             connection.row_factory = sqlite3.Row
             connection.execute(f"PRAGMA busy_timeout={1000 * _PATIENCE}")
             _write_ahead(connection)
-            # 32 MB a thread
+            # 32 MB of pages a connection
             for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "cache_size=-32000"):
                 connection.execute(f"PRAGMA {pragma}")
             return connection

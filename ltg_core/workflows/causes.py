@@ -69,9 +69,9 @@ def check_cause(
         cancel: Checked at every step.
 
     Returns:
-        The run; its result says ``verdict``, ``errs`` (whether it makes errors), ``change`` and ``errors`` (mean without
-        and with, difference, interval), ``run`` (the generation), ``without`` and ``with`` (ids, pair by pair), ``seen``
-        (share of images in which the encoder sees the term, without and with).
+        The run; its result says ``verdict``, ``errs`` (whether it makes errors), ``change`` and ``errors`` (mean
+        without and with, difference, interval), ``run`` (the generation), ``without`` and ``with`` (ids, pair by
+        pair), ``seen`` (share of images in which the encoder sees the term, without and with).
 
     Raises:
         InputError: An unknown class, or a generator that understands no text.

@@ -9,6 +9,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,51 @@ def test_a_new_database_that_several_open_at_once_is_opened_by_all_of_them(tmp_p
     with ThreadPoolExecutor(6) as at_once:
         for number in range(30):
             assert list(at_once.map(opened, [number] * 6)) == [1] * 6
+
+
+def test_connections_are_lent_to_whatever_thread_asks_and_few_lie_ready(tmp_path: Path) -> None:
+    database = Database(tmp_path / "longtail.sqlite")
+    opened: list[int] = []
+    connect = database._connect
+
+    def counted() -> Any:
+        opened.append(1)
+        return connect()
+
+    database._connect = counted
+    for _ in range(20):  # threads that come one after another
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(database.row, "SELECT 1").result()[0] == 1
+    assert len(opened) == 0 and len(database._ready) == 1, "the one that made the tables served them all"
+    gate = threading.Barrier(9)
+
+    def writes(number: int) -> None:
+        gate.wait(60)
+        with database.write() as connection, database.write():
+            connection.execute("INSERT INTO state (key, value) VALUES (?, '1')", (f"number {number}",))
+            # what the transaction has written so far is seen by its own questions, and by their parts
+            asked = "SELECT key FROM state WHERE key = ?"
+            assert database.row(asked, (f"number {number}",)) is not None
+            assert len(list(database.parts(asked, (f"number {number}",)))) == 1
+
+    with ThreadPoolExecutor(9) as at_once:
+        list(at_once.map(writes, range(9)))
+    assert database.row("SELECT count(*) FROM state")[0] == 9
+    assert len(database._ready) <= 4 and not database._lent
+    for part in database.parts("SELECT key FROM state", size=2):  # a question between two parts has its own
+        assert database.row("SELECT count(*) FROM state")[0] == 9 and len(part) <= 2
+    reading = database.parts("SELECT key FROM state", size=2)
+    next(reading)
+    assert len(database._lent) == 1
+    reading.close()
+    assert not database._lent
+    with pytest.raises(ValueError), database.write() as connection:
+        connection.execute("DELETE FROM state")
+        raise ValueError
+    assert database.row("SELECT count(*) FROM state")[0] == 9
+    database.close()
+    with pytest.raises(WorkspaceError, match="was closed"):
+        database.row("SELECT 1")
 
 
 def test_reopening_shows_what_was_there(tmp_path: Path, make):
