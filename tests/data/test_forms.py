@@ -138,6 +138,17 @@ def test_what_datasets_saved_to_disk_keeps_splits_names_and_columns(
     assert sample.label_name == "yield" and sample.meta["camera"] == "right"
 
 
+def test_one_saved_split_keeps_the_name_that_datasets_wrote_beside_it(
+    ws: Workspace, tmp_path: Path, make: Callable[..., np.ndarray]
+):
+    import datasets
+    from PIL import Image
+
+    rows = {"image": [Image.fromarray(make(n)) for n in range(3)], "label": ["stop", "stop", "yield"]}
+    datasets.Dataset.from_dict(rows, split=datasets.Split.VALIDATION).save_to_disk(tmp_path / "saved")
+    assert import_dataset(ws, tmp_path / "saved").splits == {"val": 3}
+
+
 def test_a_saved_data_set_cannot_name_files_elsewhere(tmp_path: Path, make: Callable[..., np.ndarray]):
     import datasets
 

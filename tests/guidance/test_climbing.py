@@ -51,6 +51,7 @@ def test_between_two_gradients_the_last_direction_is_followed_at_no_cost(
     )
     assert [entry["step"] for entry in with_hold.trace] == [0, 1, 2, 3, 4, 5]
     assert [entry["step"] for entry in with_hold.trace if not entry.get("held")] == [0, 3]
+    assert {entry["weight"] for entry in with_hold.trace} == {held.weight}
     assert with_hold.calls == without.calls != every.calls
     assert (with_hold.images != without.images).any()
     expected = batch_cost(held, 3, controls=False, shares=schedule_shares(generator))
