@@ -49,11 +49,6 @@ def check_cause(ctx: AppContext, slice_id: str, pairs: int = PAIRS) -> Job:
     return ctx.run("slices", f"Testing the cause: {name}"[:120], "check_cause", arguments, lane="compute")
 
 
-def untested(found: Sequence[Slice]) -> list[str]:
-    """Ids of those whose cause could be tested and was not."""
-    return [one.id for one in found if one.evidence.get("cell") and not one.evidence.get("cause")]
-
-
 def check_causes(ctx: AppContext, pairs: int = PAIRS) -> Job:
     """Queue the causal check of all found slices that have none, the weakest first.
 
@@ -63,7 +58,7 @@ def check_causes(ctx: AppContext, pairs: int = PAIRS) -> Job:
     from ltg_core import workflows
 
     model = ctx.need_classifier().hash
-    open_ = untested(workflows.slices(ctx.workspace, "found"))
+    open_ = workflows.untested(workflows.slices(ctx.workspace, "found"))
     if not open_:
         raise InputError("the cause of every finding that can be asked for in words has been tested")
     arguments = {"slices": open_, "classifier": model, "signal": _signal(ctx, model), "pairs": pairs}

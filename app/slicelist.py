@@ -73,7 +73,9 @@ def listing(ctx: AppContext, signal: str, undo: Undo | None = None) -> Node:
 
 def _causes(ctx: AppContext, weak: Sequence[Slice]) -> Node | None:
     """The button that tests all causes, where there is more than one to test."""
-    count = len(named.untested(weak))
+    from ltg_core import workflows
+
+    count = len(workflows.untested(weak))
     if count < 2:
         return None
     return h(

@@ -102,12 +102,15 @@ def main() -> None:
     names = list(codes)
     if given.sample:
         names = random.Random(given.seed).sample(names, min(given.sample, len(names)))
-    while open_ := [name for name in names if known(given.patterns)[name] is None]:
-        if time.monotonic() - started > 60 * given.minutes:
-            break
+    open_ = [name for name in names if codes[name] is None]
+    while open_ and time.monotonic() - started < 60 * given.minutes:
         mutmut("run", "--max-children", str(given.jobs), *open_[:BATCH])
-        print(f"{len(names) - len(open_) + len(open_[:BATCH])} of {len(names)}", flush=True)
-    told = report(names, known(given.patterns), len(codes), given.seed, (time.monotonic() - started) / 60)
+        codes, left = known(given.patterns), len(open_)
+        open_ = [name for name in names if codes[name] is None]
+        if len(open_) == left:
+            raise SystemExit(f"mutmut tried none of {', '.join(open_[:BATCH])}")
+        print(f"{len(names) - len(open_)} of {len(names)}", flush=True)
+    told = report(names, codes, len(codes), given.seed, (time.monotonic() - started) / 60)
     write_json(RESULTS / f"{given.name}.json", told)
     print(*told["missed"].values(), sep="\n")  # type: ignore[attr-defined]
     print({key: value for key, value in told.items() if key != "missed"})

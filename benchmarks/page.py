@@ -89,7 +89,10 @@ class Page:
         """Those of an event that ask the server."""
         wanted = [self.ids[target], event]
         every = [d for d in self.handlers if wanted in [list(t) for t in d["targets"]]]
-        return [d for d in every if d["backend_fn"]]
+        found = [d for d in every if d["backend_fn"]]
+        if not found:
+            raise Refused(f"{target} {event}: the page asks nothing then")
+        return found
 
     def _run(self, handler: dict[str, Any], name: str, data: Any, given: dict[str, Any]) -> str:
         values = {self.ids[name.replace("_", "-")]: value for name, value in given.items()}

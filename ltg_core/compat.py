@@ -31,9 +31,9 @@ def steady_rows(processors: Path = Path("/proc/cpuinfo")) -> None:
 
     By itself MKL takes another kernel for some rows of narrow products on Intel's processors: with 8 rows and 2 or 3
     columns of the result, the last bit of a row depends on its place, and with it an image on the others that are made
-    beside it. Its strict mode of conditional numerical reproducibility does not, and is as quick. MKL reads the
-    environment at its first product, so this comes with the import of the package; what somebody has set stays. Other
-    makers' processors do not need it.
+    beside it. Its strict mode of conditional numerical reproducibility does not (docs/design.md has its cost). MKL
+    reads the environment at its first product, so this comes with the import of the package; what somebody has set
+    stays. Other makers' processors do not need it.
     """
     try:
         with processors.open(encoding="ascii", errors="replace") as lines:

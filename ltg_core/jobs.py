@@ -326,7 +326,9 @@ class JobBoard:
             log.info("began: %s", job.kind)
             state, reason, result = self._outcome(job)
             took = time.time() - (job.started or 0)
-            more = (f", run {job.run}" if job.run else "") + (f": {reason}" if state == "failed" else "")
+            more = f", run {job.run}" if job.run else ""
+            if state == "failed":  # a reason may hold what a visitor has typed, lines of its own too
+                more += f": {reason[:500]!r}"
             log.info("ended: %s, %s after %.1f s%s", job.kind, state, took, more)
         end: dict[str, Any] = {"result": result, "reason": reason, "finished": time.time()}
         self._save(dataclasses.replace(job, **end, state=state))  # first: what is seen to have ended is kept

@@ -118,7 +118,7 @@ def test_a_job_that_fails_is_said_with_its_state(caplog: pytest.LogCaptureFixtur
     from ltg_core.jobs import JobBoard
 
     def work(told: ProgressFn, cancel: CancelToken) -> None:
-        raise InputError("no such thing")
+        raise InputError("no such thing\nINFO forged")
 
     ended = threading.Event()
 
@@ -130,6 +130,7 @@ def test_a_job_that_fails_is_said_with_its_state(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.INFO):
         JobBoard(log=Log()).submit("score", work)
         assert ended.wait(60)
+    assert r"'no such thing\nINFO forged'" in caplog.text and "\nINFO forged" not in caplog.text
     assert [r.getMessage().split(" after")[0] for r in caplog.records if r.name == "ltg_core.jobs"] == [
         "began: score",
         "ended: score, failed",

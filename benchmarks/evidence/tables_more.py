@@ -81,9 +81,9 @@ def asked(store: Store, arms: dict[str, dict[int, dict[str, Any]]]) -> list[str]
             f"({one['images']:,} images a seed, the {len(one['cells'])} cells together). A cell is confirmed where the classifier reads more of the images with the word "
             "wrongly than of those without it: McNemar's exact test, one side, over pairs of which both images show their class to the generator's text-image encoder; "
             "corrected over the candidates, q ≤ .05; at most the first ten. Candidates of an arm: the cells that its guided images named, the first ten of either ranking above. "
-            f"The last row has no arm: it tries all cells, which a short list of words allows. Mean of the seeds.",
+            "The last row has no arm: it tries all cells, which a short list of words allows. Mean of the seeds.",
             "",
-            "| candidates | seeds | candidates | confirmed | recall | false discovery |",
+            "| candidates of | seeds | candidates | confirmed | recall | false discovery |",
             "|---|---|---|---|---|---|",
         ]
         for name, runs in arms.items():

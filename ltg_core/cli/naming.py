@@ -106,7 +106,8 @@ def _cause(args: argparse.Namespace, console: Console, ws: Workspace) -> Answer:
 
     found = workflows.slices(ws, "found")
     if args.cause == ["all"]:
-        wanted = [one for one in found if one.evidence.get("cell") and not one.evidence.get("cause")]
+        open_ = set(workflows.untested(found))
+        wanted = [one for one in found if one.id in open_]
         if not wanted:
             raise InputError("no finding is left whose cause could be tested (name --list)")
     else:
@@ -129,7 +130,8 @@ def _cause(args: argparse.Namespace, console: Console, ws: Workspace) -> Answer:
         )
         data.append({"cause": run.id, "name": one.name, **run.result})
         lines.append(_cause_told(one.name, run.result))
-    return data[0] if len(data) == 1 else data, "\n".join(lines)
+    alone = len(args.cause) == 1 and args.cause != ["all"]
+    return data[0] if alone else data, "\n".join(lines)
 
 
 def _placed(found: Sequence[Slice], place: str) -> Slice:
@@ -228,12 +230,8 @@ def _pool(args: argparse.Namespace, console: Console) -> Answer:
             )
         text = args.text or ""
         if args.finding is not None:
-            found = workflows.slices(ws, "found")
-            if not 1 <= args.finding <= len(found):
-                raise InputError(
-                    f"there is no finding {args.finding}; the list has {len(found)} (name --list)"
-                )
-            text = workflows.text_of(ws, workflows.cell_to_check(ws, found[args.finding - 1].id))
+            one = _placed(workflows.slices(ws, "found"), str(args.finding))
+            text = workflows.text_of(ws, workflows.cell_to_check(ws, one.id))
         got = workflows.retrieve(
             ws,
             workflows.active_classifier(ws, device=device_of(args)),

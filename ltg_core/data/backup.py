@@ -30,8 +30,9 @@ from typing import Any
 
 from ltg_core.data import leftovers
 from ltg_core.data.blobs import temporary_name
-from ltg_core.data.database import SCHEMA_VERSION, explained
+from ltg_core.data.database import explained
 from ltg_core.data.packing import Packing
+from ltg_core.data.schema import SCHEMA_VERSION
 from ltg_core.errors import InputError
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 

@@ -17,8 +17,9 @@ from typing import IO
 
 from ltg_core.data import leftovers
 from ltg_core.data.backup import ABOUT, DATABASE, FORMAT, BackupReport, places
-from ltg_core.data.database import SCHEMA_VERSION, explained
+from ltg_core.data.database import explained
 from ltg_core.data.packing import MANIFEST, every_few
+from ltg_core.data.schema import SCHEMA_VERSION
 from ltg_core.errors import InputError, WorkspaceError
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 

@@ -32,7 +32,7 @@ from ltg_core.workflows.bringing import (
     map_labels,
     revise_classifier,
 )
-from ltg_core.workflows.causes import CauseSettings, cell_to_check, check_cause
+from ltg_core.workflows.causes import CauseSettings, cell_to_check, check_cause, untested
 from ltg_core.workflows.checking import check_classifier, discovery
 from ltg_core.workflows.compared import chances, figure_words, learned_from, overall
 from ltg_core.workflows.comparing import CompareSettings, compare
@@ -183,6 +183,7 @@ __all__ = [
     "chances",
     "check_accepted",
     "check_cause",
+    "untested",
     "check_classifier",
     "check_data",
     "check_source",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from ltg_core.workflows.generating import generate
 from ltg_core.workflows.planning import class_index
 from ltg_core.workflows.recording import recorded
 from ltg_core.workflows.setup import plain_prompt, suggested_settings
-from ltg_core.workflows.slicing import add_evidence, slice_of
+from ltg_core.workflows.slicing import Slice, add_evidence, slice_of
 from ltg_core.workflows.terming import encoder_of, showing, vectors
 
 NOT_CAUSAL = "associated, not causal"
@@ -116,6 +116,11 @@ def cell_to_check(ws: Workspace, slice_id: str) -> dict[str, Any]:
     if not cell:
         raise InputError(f"{found.name!r} cannot be asked for in words, so there is nothing to leave out")
     return cell
+
+
+def untested(found: Sequence[Slice]) -> list[str]:
+    """Ids of the slices whose cause could be checked and was not."""
+    return [one.id for one in found if one.evidence.get("cell") and not one.evidence.get("cause")]
 
 
 def prompts(ws: Workspace, classifier: Classifier, cell: Mapping[str, Any]) -> dict[int, tuple[str, str]]:

@@ -255,7 +255,7 @@ def test_a_search_in_words_and_the_causal_check_are_jobs_and_tell_what_they_foun
     found = listing(ctx, "entropy")
     assert ("cause", {"id": first.id}) in actions(found) and "Associated" not in texts(found)
     twin = dataclasses.replace(first, id="twin")
-    assert named.untested([first, twin]) == [first.id, "twin"]
+    assert workflows.untested([first, twin]) == [first.id, "twin"]
     assert ("causes", {}) in actions(_causes(ctx, [first, twin])) and not _causes(ctx, [first])
     job = named.check_cause(ctx, first.id, pairs=4)
     assert job.title == "Testing the cause: light night"
@@ -268,13 +268,15 @@ def test_a_search_in_words_and_the_causal_check_are_jobs_and_tell_what_they_foun
     for errs in (False, True):
         add_evidence(ws, first.id, {"cause": {**made, "errs": errs}})
         assert ("Makes errors" in texts(listing(ctx, "entropy"))) == errs
-    rest = named.untested(workflows.slices(ws, "found"))
+    add_evidence(ws, first.id, {"cause": None})
+    rest = workflows.untested(workflows.slices(ws, "found"))
+    assert first.id in rest
     page.call("browse-summary", "act", {"name": "causes"})
-    if rest:
-        job = ended("slices")
-        assert job.spec.arguments["slices"] == rest and job.result["checked"] == len(rest)
-    else:
-        assert "has been tested" in page.messages[-1]
+    job = ended("slices")
+    assert job.spec.arguments["slices"] == rest and job.result["checked"] == len(rest)
+    assert not workflows.untested(workflows.slices(ws, "found"))
+    page.call("browse-summary", "act", {"name": "causes"})
+    assert "has been tested" in page.messages[-1]
     page.call("browse-summary", "act", {"name": "habits"})
     assert ended("slices").state == "done"
     assert "no words make an answer" in texts(listing(ctx, "entropy")) or "in training" in texts(

@@ -18,11 +18,11 @@ from ltg_core.cli import main
 from ltg_core.data import backup as module
 from ltg_core.data.backup import backup
 from ltg_core.data.cloning import clone
-from ltg_core.data.database import SCHEMA_VERSION
 from ltg_core.data.joblog import JobRecords
 from ltg_core.data.packing import MANIFEST, Packing
 from ltg_core.data.records import Filter
 from ltg_core.data.restoring import restore
+from ltg_core.data.schema import SCHEMA_VERSION
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import Cancelled, InputError, WorkspaceError
 from ltg_core.jobs import CancelToken, Job, Spec

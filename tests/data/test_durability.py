@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from ltg_core.data.blobs import temporary_name
-from ltg_core.data.database import SCHEMA_VERSION, Database, explained
+from ltg_core.data.database import Database, explained
+from ltg_core.data.schema import SCHEMA_VERSION
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError, WorkspaceError
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from ltg_core.curation import verdicts
-from ltg_core.data import database
-from ltg_core.data.database import MIGRATIONS, SCHEMA_VERSION, Database
+from ltg_core.data import database, schema
+from ltg_core.data.database import Database
 from ltg_core.data.records import Filter, NewSample
+from ltg_core.data.schema import MIGRATIONS, SCHEMA_VERSION
 from ltg_core.data.workspace import Workspace
 
 CAPTIONS = (
@@ -139,7 +140,7 @@ def test_a_workspace_of_an_earlier_version_gets_its_index(
     tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as old:
-        before = MIGRATIONS[: MIGRATIONS.index(database._WORDS_CHANGES_SLICES)]
+        before = MIGRATIONS[: MIGRATIONS.index(schema._WORDS_CHANGES_SLICES)]
         old.setattr(database, "MIGRATIONS", before)
         old.setattr(database, "SCHEMA_VERSION", 1 + len(before))
         with Workspace(tmp_path) as ws:

@@ -266,7 +266,7 @@ def test_habits_and_names_on_the_command_line(
     said = capsys.readouterr().err
     assert "no metadata column 'weather'" in said and "no finding 99" in said
     assert main(["name", *place, "--cause", "all", "--pairs", "4"]) == 0
-    checked = json.loads(capsys.readouterr().out)
+    (checked,) = json.loads(capsys.readouterr().out)  # a list, however many there were
     assert checked["name"] == "light dark" and checked["errs"] == (checked["errors"]["low"] > 0)
     assert main(["name", *place, "--cause", "all"]) == 2
     assert main(["pool", *place, "--text", "x"]) == 2
