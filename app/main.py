@@ -21,7 +21,8 @@ from app.header import header, header_key
 from app.pulse import pulse
 from app.rooms import Here, Rooms
 from app.server import make_server, new_key
-from app.session import BEATS, CARRIED, QUICK, Seen, Session, clicked, polite
+from app.serving import in_order
+from app.session import BEATS, BESIDE, QUICK, Seen, Session, clicked, polite
 from app.settings import USUAL_PORT, Settings, free_port
 from app.tabs import browse, coverage, curate, explain, extend, imagine, retrain, setup, start, tell
 from app.tabs import map as map_tab
@@ -148,7 +149,7 @@ def _follow(
     asked = [gr.State(Seen()), session.shown]
     told = [top, beat, *session.due.values(), *session.beats.values()]
     arrived = places.wire(ctx, session, widgets)
-    beat.tick(tick, asked, told, **CARRIED)  # the page asks again where no answer came
+    beat.tick(tick, asked, told, **BESIDE)  # the page asks again where no answer came
     # A page begins with what its address says; only then is it drawn.
     arrived.then(first, asked, told, **QUICK)
     queue.wire(ctx, session, widgets, top)
@@ -207,6 +208,7 @@ def mount(site: AppContext | Rooms, *, port: int, key: str = "") -> Any:
     """The web application with the page on it: one page, also where every user has a workspace of their own."""
     page = build(Here(site) if isinstance(site, Rooms) else site)
     page.queue(default_concurrency_limit=4, api_open=False)
+    in_order(page._queue)
     return gr.mount_gradio_app(
         make_server(site, key=key),
         page,

@@ -1,4 +1,4 @@
-"""Uvicorn that ends although pages are open."""
+"""Uvicorn that ends although pages are open, and Gradio's queue that keeps the order of a page's clicks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import socket
 from typing import Any
 
 import uvicorn
+from gradio.queueing import Event, Queue
 
 ENDLESS = ("/gradio_api/heartbeat/", "/gradio_api/queue/data")
 """An open page holds these streams for as long as it is open."""
+PAGE = "page"
+"""Handlers with this ``concurrency_id`` run one at a time for each page, and without a limit for different pages."""
 
 
 class Server(uvicorn.Server):
@@ -42,3 +45,27 @@ class Server(uvicorn.Server):
 
 def _done(cycle: Any) -> bool:
     return bool(getattr(cycle, "response_complete", False))
+
+
+def in_order(queue: Queue) -> None:
+    """Have the queue run a page's ``PAGE`` events one after the other, in the order in which they came.
+
+    Gradio can limit how many events run, of all users together, or not; without a limit two clicks in quick succession
+    start from the same state, so that the first is lost, and the answer that is ready last is shown, whichever it is.
+    """
+    anyone = queue.get_events
+
+    def free() -> tuple[list[Event], bool, str] | None:
+        waiting = queue.event_queue_per_concurrency_id.get(PAGE)
+        if waiting is None:
+            return anyone()
+        running = [event for job in queue.active_jobs if job for event in job]
+        busy = {event.session_hash for event in running if event.concurrency_id == PAGE}
+        held = [event for event in waiting.queue if event.session_hash in busy]
+        waiting.queue[:] = [event for event in waiting.queue if event.session_hash not in busy]
+        try:
+            return anyone()
+        finally:
+            waiting.queue[:0] = held
+
+    queue.get_events = free  # type: ignore[method-assign]

@@ -13,6 +13,7 @@ import gradio as gr
 
 from app.components import Address
 from app.discreet import discreet
+from app.serving import PAGE
 from ltg_core.errors import LtgError
 
 log = logging.getLogger(__name__)
@@ -36,9 +37,13 @@ BEATS = (*KINDS, "open")
 """Kinds of jobs whose every step a page hears of."""
 QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
 """For cheap handlers: nothing flickers, and one user does not wait for another."""
-LATEST: dict[str, Any] = {**QUICK, "trigger_mode": "always_last"}
+BESIDE: dict[str, Any] = {**QUICK, "trigger_mode": "multiple"}
+"""For what a component sends along and nothing waits for."""
+IN_ORDER: dict[str, Any] = {**QUICK, "concurrency_id": PAGE}
+"""For clicks: a page's are done one after the other, each on what the one before has left."""
+LATEST: dict[str, Any] = {**IN_ORDER, "trigger_mode": "always_last"}
 """For what follows the pointer: of several events in a hurry the last one counts."""
-CARRIED: dict[str, Any] = {**QUICK, "trigger_mode": "multiple"}
+CARRIED: dict[str, Any] = {**IN_ORDER, "trigger_mode": "multiple"}
 """For what a component sends along: Gradio holds a ``LATEST`` event back while one runs, and then forgets its data."""
 EVERY: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 1, "trigger_mode": "multiple"}
 """For decisions: none is dropped, and they are done in order."""

@@ -71,9 +71,12 @@ class Driver:
         Returns:
             Values of the outputs by elem_id; outputs without one, and those that did not change, are absent.
         """
+        return self.run(self.handlers(target, event)[at], data, **given)
+
+    def handlers(self, target: str, event: str) -> list[dict[str, Any]]:
+        """What is run at an event of the component with this elem_id."""
         wanted = [self.ids[target], event]
-        found = [d for d in self.config["dependencies"] if wanted in [list(t) for t in d["targets"]]]
-        return self.run(found[at], data, **given)
+        return [d for d in self.config["dependencies"] if wanted in [list(t) for t in d["targets"]]]
 
     def follow(self, update: dict[str, Any]) -> dict[str, Any]:
         """What the page's own script does when a jump has changed the address: ask what it shows."""

@@ -1,4 +1,4 @@
-"""The end of the server, with connections that would keep it."""
+"""The end of the server, with connections that would keep it; the order in which a page's clicks are done."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import threading
 import time
 from typing import Any
 
+import gradio as gr
 import pytest
 import uvicorn
+from gradio_client import Client
 
-from app.serving import Server
+from app.serving import Server, in_order
+from app.session import CARRIED
 
 LARGE = 64_000_000  # more than the socket's buffers take
 
@@ -41,3 +44,34 @@ def test_an_answer_that_nobody_reads_does_not_keep_the_server(caplog: pytest.Log
         running.join(60)
         assert not running.is_alive()
     assert "Cancel" not in caplog.text and "Traceback" not in caplog.text
+
+
+def test_clicks_of_a_page_are_done_in_order_and_pages_do_not_wait_for_each_other() -> None:
+    both = threading.Barrier(2)
+
+    def click(seen: list[str], name: str) -> tuple[list[str], str]:
+        if name == "first":
+            time.sleep(0.5)
+        elif name == "together":
+            both.wait(60)  # of two pages at a time: broken if one waits for the other
+        seen = [*seen, name]
+        return seen, " ".join(seen)
+
+    with gr.Blocks() as page:
+        kept, name, said = gr.State([]), gr.Textbox(), gr.Textbox()
+        name.submit(click, [kept, name], [kept, said], api_name="click", **CARRIED)
+    page.queue()
+    in_order(page._queue)
+    try:
+        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+        one, other = (Client(url, verbose=False) for _ in range(2))
+        jobs = []
+        for text in ("first", "second", "third"):
+            jobs.append(one.submit(text, api_name="/click"))
+            while page._queue.events_recorded < len(jobs):  # the client sends from a thread of its own
+                time.sleep(0.01)
+        assert [job.result(60) for job in jobs] == ["first", "first second", "first second third"]
+        jobs = [client.submit("together", api_name="/click") for client in (one, other)]
+        assert [job.result(60) for job in jobs] == ["first second third together", "together"]
+    finally:
+        page.close()

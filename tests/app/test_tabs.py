@@ -94,6 +94,23 @@ def test_filters_with_counts_combine_and_a_cell_opens_its_samples(page: Driver, 
     assert cleared["address"]["set"] == {}
 
 
+def test_filters_that_are_clicked_in_a_hurry_combine(page: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.tabs import browse
+
+    at_once, pauses = browse.changed, [0.5]
+
+    def slowly(*given: Any) -> Any:
+        time.sleep(pauses.pop() if pauses else 0)
+        return at_once(*given)
+
+    monkeypatch.setattr(browse, "changed", slowly)
+    act = page.handlers("browse-facets", "act")[0]
+    page.ask(act, {"name": "filter", "field": "label", "value": "stop"})  # the answer is not waited for
+    page.ask(act, {"name": "filter", "field": "answer", "value": "right"})
+    shown = page.run(act, {"name": "filter", "field": "split", "value": "test"})
+    assert shown["address"]["set"] == {"class": "stop", "answer": "right", "split": "test"}
+
+
 def facets_of(page: Driver) -> dict[str, Any]:
     return page.call("browse-text", "submit", browse_text="")["browse-facets"]
 
