@@ -256,3 +256,7 @@ def test_an_answer_that_was_left_at_the_server_is_fetched(visit: Visit) -> None:
     facet(page, "stop").click()
     expect(page.locator("#browse-count .condition", has_text="stop")).to_have_count(0)
     assert page.evaluate("window.late") >= 3
+    # The end of a job is an event whose answer asks what is to be drawn; nobody clicks any more.
+    visit.tab("Map")
+    page.locator("#map-draw").click()
+    expect(page.locator("#map-plot .ltg-map")).to_have_attribute("data-drawn", re.compile(r"\d+"))

@@ -25,8 +25,10 @@ PANELS = """(names) => names.forEach((name, at) => {
   panel.hidden = at === 0;
 })"""
 COUNT = """() => {
-  const old = window.fetch;
   window.told.length = window.asked = 0;
+  if (window.counting) return;
+  window.counting = true;
+  const old = window.fetch;
   window.fetch = (...given) => { window.asked += 1; return old(...given); };
 }"""
 
@@ -79,6 +81,7 @@ def test_the_pulse_asks_for_an_event_only_where_there_is_something_to_hear(page:
         "http://page.test/", lambda route: route.fulfill(body="<html></html>", content_type="text/html")
     )
     page.route("http://page.test/pulse", lambda route: route.fulfill(body="one"))
+    page.route("http://page.test/queue/*", lambda route: route.fulfill(body="{}"))
     placed(page, Pulse())
     tabs = ("start", "map")
     page.evaluate(PANELS, tabs)
@@ -92,12 +95,16 @@ def test_the_pulse_asks_for_an_event_only_where_there_is_something_to_hear(page:
     page.evaluate(COUNT)
     page.wait_for_function("window.asked > 2")
     assert page.evaluate("window.told.length") == 0, "it has heard that"
-    page.mouse.click(5, 5)
-    page.wait_for_function(
-        "window.told.length > 0"
-    )  # what somebody asked for is fetched, should it lie there
+    page.evaluate("fetch('/queue/join').then(() => fetch('/queue/data'))")
+    page.evaluate(COUNT)
+    page.wait_for_function("window.asked > 3")
+    assert page.evaluate("window.told.length") == 0, "a stream was opened for the answer"
+    page.evaluate("fetch('/queue/join')")
+    page.wait_for_function("window.told.length > 0")  # no stream was: what was asked for lies at the server
     given(page, {"heard": "one", "tab": "map"})
-    page.evaluate("() => { window.told.length = 0; }")
+    page.evaluate(COUNT)
+    page.wait_for_function("window.asked > 3")
+    assert page.evaluate("window.told.length") == 0, "the event that was answered has fetched it"
     page.evaluate(
         "for (const name of ['start', 'map']) document.getElementById('tab-' + name).toggleAttribute('hidden')"
     )
