@@ -27,13 +27,17 @@ def search(ctx: AppContext, outcome: str, words: str = "", own: str = "") -> Job
     Raises:
         InputError: What was written are no words.
     """
-    arguments: dict[str, Any] = {"outcome": outcome, "classifier": ctx.need_classifier().hash}
+    model = ctx.need_classifier().hash
+    arguments: dict[str, Any] = {"outcome": outcome, "classifier": model}
     if words:
         arguments["words"] = {"source": words, "own": own}
     if own:
         from ltg_core.introspection.terms import written
 
         written(own)
+    if outcome == "asked":
+        arguments["ask"] = {"signal": _signal(ctx, model)}
+        return ctx.run("slices", "Asking for every word", "find_slices", arguments, lane="compute")
     return ctx.run("slices", "Looking for weak slices", "find_slices", arguments)
 
 

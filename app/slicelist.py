@@ -165,6 +165,16 @@ def _in_words(ctx: AppContext, off: Mapping[str, str]) -> list[Node]:
             **off,
         ),
     ]
+    shown.append(
+        h(
+            "button",
+            "By asking for every word",
+            act=("find", {"outcome": "asked", "words": "vocabulary"}),
+            type="button",
+            title=_asking(ctx),
+            **off,
+        )
+    )
     captions = _from_captions(off)
     if captions is not None:
         shown.append(captions)
@@ -180,6 +190,17 @@ def _in_words(ctx: AppContext, off: Mapping[str, str]) -> list[Node]:
             )
         )
     return shown
+
+
+def _asking(ctx: AppContext) -> str:
+    """What the search that asks does, and how much it draws."""
+    from ltg_core import workflows
+
+    classes, terms = len(ctx.workspace.label_names()), workflows.words_to_ask(ctx.workspace)
+    return (
+        f"Draws every class with and without each of {terms:,} words, up to {workflows.images_of(classes, terms):,} "
+        "images, and tests which words make the classifier err; finds what no real picture shows yet"
+    )
 
 
 def _from_captions(off: Mapping[str, str]) -> Node | None:
@@ -216,6 +237,8 @@ def _told(run: Run) -> str:
     outcome = str(got.get("outcome", "errors"))
     if outcome == "imagined":
         return _told_imagined(got)
+    if outcome == "asked":
+        return _told_asked(got)
     what = "errors" if outcome == "errors" else f"samples at P 90 of {words(outcome).lower()} or above"
     text = (
         f"{got['tried']:,} candidates were tested for {what} on {got['samples']:,} held-out samples "
@@ -235,12 +258,29 @@ def _told_imagined(got: Mapping[str, Any]) -> str:
     )
 
 
+def _told_asked(got: Mapping[str, Any]) -> str:
+    """The same of a search that asked a generator."""
+    return (
+        f"Nothing here was guided: every class was drawn {got['first']} times with and without every word, from the "
+        f"same seeds ({got['tried']:,} classes with words, {got['images']:,} images in all). The {got['again']:,} with "
+        f"most errors were drawn again with {got['second']} new seeds, and only these pairs are tested (McNemar's "
+        "exact test), all of them corrected for. Bars show how many images with the words are read wrongly, the mark "
+        "how many without." + _left_out(got)
+    )
+
+
 def _left_out(got: Mapping[str, Any]) -> str:
     skipped = got.get("skipped") or []
     return f" Not tried: {', '.join(skipped[:5])}." if skipped else ""
 
 
 def _nothing(run: Run) -> Node:
+    if run.result.get("outcome") == "asked":
+        return empty(
+            "No word makes errors",
+            f"None of the {run.result['again']:,} classes with words that were asked for again is read wrongly more "
+            "often with the words than without, by more than chance explains.",
+        )
     return empty(
         "No slice stands out",
         f"None of the {run.result['tried']:,} candidates is worse than the rest by more than chance explains. "

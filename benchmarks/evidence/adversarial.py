@@ -108,7 +108,7 @@ class Adversarial:
         signs, count = self.signs, self.signs.sizes.checked
         pool = arms.pool_of(signs, self.arms[unit.arm], unit.seed, self.clock)
         plain = arms.pool_of(signs, arms.arm("+ unguided"), unit.seed, self.clock)
-        rows, before = pool.first(count), plain.first(count)
+        rows, before = (one.first(count // pool.classes) for one in (pool, plain))
         labels = torch.from_numpy(pool.rows("label")[rows].astype(np.int64))
         assert (plain.rows("label")[before] == labels.numpy()).all()
         assert (plain.rows("attempt")[before] == pool.rows("attempt")[rows]).all()

@@ -92,7 +92,7 @@ class Discovery:
         if unit.arm == UNGUIDED:
             return {}
         pools = [arms.pool_of(self.signs, arm, unit.seed, self.clock) for arm in (self.arms[unit.arm], plain)]
-        rows = [pool.first(each * len(CLASSES)) for pool in pools]
+        rows = [pool.first(each) for pool in pools]
         both = pools[0].rows("believed")[rows[0]] & pools[1].rows("believed")[rows[1]]
         labels = pools[0].rows("label")[rows[0]][both]
         assert self.encoder is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,12 +111,13 @@ class Pool:
         images = np.concatenate([batch["images"] for batch in self.batches])
         return Taken(images[rows], label[rows], attempts, self.calls(attempts), short)
 
-    def first(self, count: int) -> np.ndarray:
-        """Rows of the first attempts of every class, ``count`` in all, believed or not; to be read by ``rows``."""
-        each = count // self.classes
-        while any(n < each for n in self._made()):
-            self._make([k for k, n in enumerate(self._made()) for _ in range(max(0, each - n))])
-        found: np.ndarray = np.flatnonzero(self.rows("attempt") < self.start + each)
+    def first(self, each: int, only: Sequence[int] | None = None) -> np.ndarray:
+        """Rows of the first ``each`` attempts of every class, or of some, believed or not; to be read by ``rows``."""
+        wanted = list(range(self.classes)) if only is None else sorted(set(only))
+        while lacking := [k for k in wanted for _ in range(max(0, each - self._made()[k]))]:
+            self._make(lacking)
+        inside = np.isin(self.rows("label"), wanted) & (self.rows("attempt") < self.start + each)
+        found: np.ndarray = np.flatnonzero(inside)
         label, attempt = self.rows("label")[found], self.rows("attempt")[found]
         return found[np.lexsort((attempt, label))]
 

@@ -81,7 +81,9 @@ def asked(store: Store, arms: dict[str, dict[int, dict[str, Any]]]) -> list[str]
             f"({one['images']:,} images a seed, the {len(one['cells'])} cells together). A cell is confirmed where the classifier reads more of the images with the word "
             "wrongly than of those without it: McNemar's exact test, one side, over pairs of which both images show their class to the generator's text-image encoder; "
             "corrected over the candidates, q ≤ .05; at most the first ten. Candidates of an arm: the cells that its guided images named, the first ten of either ranking above. "
-            "The last row has no arm: it tries all cells, which a short list of words allows. Mean of the seeds.",
+            "The last two rows have no arm. One tries all cells, which a short list of words allows; in the other the "
+            f"{one['settings']['again'][0]} cells whose first pairs err most are asked for again, and their {one['settings']['again'][1]} new pairs alone are tested, corrected "
+            f"over these cells ({np.mean([run['images_again'] for run in every]):,.0f} more images a seed). Mean of the seeds.",
             "",
             "| candidates of | seeds | candidates | confirmed | recall | false discovery |",
             "|---|---|---|---|---|---|",
@@ -96,10 +98,18 @@ def asked(store: Store, arms: dict[str, dict[int, dict[str, Any]]]) -> list[str]
         lines.append(
             _asked(EVERY, [(seed, len(run["cells"]), run["all"]) for seed, run in sorted(tables.items())])
         )
+        twice = [(seed, len(run["again"]), run["twice"]) for seed, run in sorted(tables.items())]
+        lines.append(_asked(f"{EVERY}, what errs asked for again", twice))
         for seed, run in sorted(tables.items()):
-            made = confirmed(run["cells"], [cell["cell"] for cell in run["cells"]])
-            told = "; ".join(f"{f['cell']} ({f['without']}, {f['with']} of {f['pairs']})" for f in made)
-            lines += ["", f"All cells, seed {seed}, wrong without and with the word: {told or 'none'}."]
+            for what, cells in (("All cells", run["cells"]), ("Asked for again", run["again"])):
+                made = confirmed(cells, [cell["cell"] for cell in cells])
+                told = "; ".join(f"{f['cell']} ({f['without']}, {f['with']} of {f['pairs']})" for f in made)
+                lines += ["", f"{what}, seed {seed}, wrong without and with the word: {told or 'none'}."]
+        good = all(np.mean([row[2][name] for row in twice]) * way >= bar * way for name, way, bar in (("recall", 1, 0.8), ("false_discovery", -1, 0.2)))  # fmt: skip
+        lines += [
+            "",
+            f"The bar of recall and false discovery is {'met' if good else '**not met**'} by asking twice.",
+        ]
         lines.append("")
     return [*lines, *missing(store, "asking", [EVERY])]
 

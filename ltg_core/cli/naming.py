@@ -14,7 +14,7 @@ from ltg_core.errors import InputError
 
 if TYPE_CHECKING:
     from ltg_core.data.workspace import Workspace
-    from ltg_core.workflows import Slice
+    from ltg_core.workflows import Slice, TermSettings
 
 Answer = tuple[Any, str]
 
@@ -22,6 +22,7 @@ Answer = tuple[Any, str]
 def configure_name(parser: argparse.ArgumentParser) -> None:
     """``name``."""
     from ltg_core.introspection.weak import WeakSettings
+    from ltg_core.workflows.asking import AskSettings
     from ltg_core.workflows.causes import CauseSettings
     from ltg_core.workflows.terming import TermSettings
 
@@ -32,6 +33,11 @@ def configure_name(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--imagined", action="store_true", help="what guided images show more often than their controls"
+    )
+    what.add_argument(
+        "--asked",
+        action="store_true",
+        help="words that make errors: every class is drawn with and without every word",
     )
     what.add_argument(
         "--habits",
@@ -49,6 +55,7 @@ def configure_name(parser: argparse.ArgumentParser) -> None:
     add_params(parser, TermSettings, title="words")
     add_params(parser, WeakSettings, title="search", skip=("seed",))
     add_params(parser, CauseSettings, title="causal check")
+    add_params(parser, AskSettings, title="asking", skip=("signal", "seed", "alpha"))
     parser.set_defaults(command=_name)
 
 
@@ -68,6 +75,8 @@ def _name(args: argparse.Namespace, console: Console) -> Answer:
         settings = params_from(args, workflows.WeakSettings)
         if args.imagined:
             run = workflows.find_imagined(ws, words, settings, **told)
+        elif args.asked:
+            return _asked(args, ws, words, told)
         else:
             classifier = workflows.active_classifier(ws, device=device_of(args))
             run = workflows.find_slices(ws, classifier, args.by, settings, words=words, **told)
@@ -76,6 +85,30 @@ def _name(args: argparse.Namespace, console: Console) -> Answer:
         head = f"{result['tried']:,} candidates tested on {result['samples']:,} samples, {result['shown']:,} found."
         notes = [f"Not tried: {', '.join(result['skipped'])}."] if result["skipped"] else []
         return {"run": run.id, **result, "found": data}, "\n".join([head, *notes, "", text])
+
+
+def _asked(args: argparse.Namespace, ws: Workspace, words: TermSettings, told: dict[str, Any]) -> Answer:
+    from ltg_core import workflows
+
+    if args.shard is not None:
+        raise InputError("--asked is not done in shards, for what is asked for again depends on all answers")
+    device = device_of(args)
+    run = workflows.find_asked(
+        ws,
+        workflows.active_classifier(ws, device=device),
+        workflows.active_generator(ws, device=device),
+        words,
+        params_from(args, workflows.AskSettings),
+        **told,
+    )
+    data, text = _listed(ws)
+    got = run.result
+    head = (
+        f"{got['tried']:,} classes with words were asked for in {got['images']:,} images, {got['again']:,} of them "
+        f"again; {got['shown']:,} make errors."
+    )
+    notes = [f"Not tried: {', '.join(got['skipped'])}."] if got["skipped"] else []
+    return {"run": run.id, **got, "found": data}, "\n".join([head, *notes, "", text])
 
 
 def _listed(ws: Workspace) -> Answer:

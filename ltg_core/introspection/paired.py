@@ -1,4 +1,4 @@
-"""Paired pictures: what guided images show more often than their controls, and whether a term moves a signal."""
+"""Paired pictures: what guided images show more often, whether a term moves a signal, and which terms make errors."""
 
 from __future__ import annotations
 
@@ -141,3 +141,63 @@ def moved(without: Sequence[float] | Array, with_: Sequence[float] | Array, seed
     spread = (change[rows].mean(axis=1) - change.mean()) * np.sqrt(n / (n - 1))
     low, high = np.percentile(spread, [2.5, 97.5]) + change.mean()
     return Moved(n, float(a.mean()), float(b.mean()), float(change.mean()), float(low), float(high))
+
+
+@dataclasses.dataclass(frozen=True)
+class Errs:
+    """Errors of pairs whose images differ in one term.
+
+    Attributes:
+        n: Pairs.
+        without: Images without the term that are read wrongly.
+        with_: Images with it that are.
+        p: McNemar's exact test, one side: whether the term makes errors.
+    """
+
+    n: int
+    without: int
+    with_: int
+    p: float
+
+    @property
+    def excess(self) -> float:
+        """By how much the share of errors is larger with the term; 0 without pairs."""
+        return (self.with_ - self.without) / self.n if self.n else 0.0
+
+
+def errs(without: Array, with_: Array) -> Errs:
+    """Whether a term makes errors (McNemar 1947; the exact form is the sign test over pairs that differ).
+
+    Args:
+        without: (N,) bool, the image without the term is read wrongly.
+        with_: (N,) bool, the same of the image with it, from the same seed.
+
+    Raises:
+        InputError: Arrays of different lengths.
+    """
+    from scipy.stats import binom
+
+    if without.shape != with_.shape or without.ndim != 1:
+        raise InputError(f"{without.shape} images without a term and {with_.shape} with it do not make pairs")
+    only, lost = int((with_ & ~without).sum()), int((without & ~with_).sum())
+    p = float(binom.sf(only - 1, only + lost, 0.5)) if only else 1.0
+    return Errs(len(without), int(without.sum()), int(with_.sum()), p)
+
+
+def promising(found: Sequence[Errs], most: int) -> list[int]:
+    """Places of those that are worth asking for again: more errors with the term, the largest excess first."""
+    order = sorted(range(len(found)), key=lambda i: (-found[i].excess, found[i].p, i))
+    return [i for i in order if found[i].excess > 0][:most]
+
+
+def confirmed(found: Sequence[Errs], alpha: float = 0.05) -> list[tuple[int, float]]:
+    """Places and q (corrected for all that are given) of those with q ≤ ``alpha``, the smallest p first, of equals the
+    larger excess.
+
+    The pairs must be others than those by which the terms were chosen.
+    """
+    if not found:
+        return []
+    q = corrected(np.array([one.p for one in found]))
+    order = sorted(range(len(found)), key=lambda i: (found[i].p, -found[i].excess, i))
+    return [(i, float(q[i])) for i in order if q[i] <= alpha]

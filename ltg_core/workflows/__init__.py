@@ -9,6 +9,7 @@ from ltg_core.guidance.settings import PRESETS, Guidance
 from ltg_core.introspection.weak import WeakSettings
 from ltg_core.signals.head import HeadSettings
 from ltg_core.training.settings import MixSettings, TrainSettings
+from ltg_core.workflows.asking import ASKED, AskSettings, find_asked, images_of, words_to_ask
 from ltg_core.workflows.balancing import Balance, BalanceSettings, accept_believed, fill, plan_balance
 from ltg_core.workflows.breakdown import (
     Ranked,
@@ -129,12 +130,14 @@ __all__ = [
     "weakness",
     "Band",
     "WeakRule",
+    "ASKED",
     "CAUSES",
     "DEMO",
     "PRESETS",
     "SOURCES",
     "WEIGHTS",
     "Alternative",
+    "AskSettings",
     "Balance",
     "BalanceSettings",
     "CauseSettings",
@@ -204,7 +207,10 @@ __all__ = [
     "figure_words",
     "film_strips",
     "find_habits",
+    "find_asked",
     "find_imagined",
+    "images_of",
+    "words_to_ask",
     "fill",
     "find_slices",
     "fit_head",

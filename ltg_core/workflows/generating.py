@@ -131,7 +131,7 @@ def generate(
     hashes = {
         "classifier": classifier.hash,
         "generator": generator.hash,
-        "reference": _file_hash(ws, classifier),
+        "reference": reference_hash(ws, classifier),
     }
     first = settings["seeds"][0]
     order = {
@@ -169,7 +169,7 @@ def resume_generate(
         run.settings["generator"], options=run.settings.get("generator_options"), device=device
     )
     ref = need_reference(ws, classifier)
-    now = {"generator": generator.hash, "reference": _file_hash(ws, classifier)}
+    now = {"generator": generator.hash, "reference": reference_hash(ws, classifier)}
     changed = [role for role, hash in now.items() if hash != run.hashes[role]]
     if changed:
         raise ModelError(
@@ -258,7 +258,7 @@ def need_reference(ws: Workspace, classifier: Classifier) -> Reference:
     return found
 
 
-def _file_hash(ws: Workspace, classifier: Classifier) -> str:
+def reference_hash(ws: Workspace, classifier: Classifier) -> str:
     """Of the reference's file, 16 hex digits."""
     path = reference_path(ws, classifier.hash)
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else ""

@@ -11,6 +11,7 @@ from ltg_core.data.workspace import Workspace
 from ltg_core.errors import LtgError
 from ltg_core.jobs import CancelToken, Progress, ProgressFn
 from ltg_core.models.classifier import Classifier
+from ltg_core.workflows.asking import ASKED, AskSettings, find_asked
 from ltg_core.workflows.causes import CauseSettings, cell_to_check, check_cause
 from ltg_core.workflows.imagined import IMAGINED, find_imagined
 from ltg_core.workflows.naming import find_slices
@@ -38,12 +39,19 @@ def _find_slices(
     outcome: str,
     classifier: str = "",
     words: Mapping[str, Any] | None = None,
+    ask: Mapping[str, Any] | None = None,
     on_progress: ProgressFn,
     cancel: CancelToken,
 ) -> Any:
     wanted = None if words is None else TermSettings.from_dict(dict(words))
     if outcome == IMAGINED:
         run = find_imagined(ws, wanted, on_progress=on_progress, cancel=cancel)
+    elif outcome == ASKED:
+        on_progress(Progress(0, 0, "loading the generator"))
+        asked, generator = AskSettings.from_dict(dict(ask or {})), active_generator(ws)
+        run = find_asked(
+            ws, meant(ws, classifier), generator, wanted, asked, on_progress=on_progress, cancel=cancel
+        )
     else:
         judged = meant(ws, classifier)
         run = find_slices(ws, judged, outcome, words=wanted, on_progress=on_progress, cancel=cancel)

@@ -17,7 +17,8 @@ from app.tabs import browse
 from ltg_core import workflows
 from ltg_core.curation import verdicts
 from ltg_core.data.records import Filter
-from ltg_core.jobs import Job
+from ltg_core.jobs import CancelToken, Job, no_progress
+from ltg_core.workflows.naming_tasks import NAMING_TASKS
 from ltg_core.workflows.slicing import add_evidence
 
 
@@ -285,3 +286,32 @@ def test_a_search_in_words_and_the_causal_check_are_jobs_and_tell_what_they_foun
     page.call("browse-summary", "act", {"name": "cause", "id": "nobody"})
     assert any("no slice" in said for said in page.messages)
     ws.set_predictions(model, {id: (one.pred, one.confidence) for id, one in before.items()})
+
+
+def test_asking_for_every_word_is_a_job_and_tells_what_was_asked(
+    page: Driver, ctx: Any, ended: Callable[..., Job]
+) -> None:
+    sent, ws = {"outcome": "asked", "words": "vocabulary"}, ctx.workspace
+    shown = page.call("browse-count", "act", {"name": "show", "mode": "slices"})["browse-summary"]
+    assert ("find", sent) in actions(shown)
+    words = workflows.words_to_ask(ws)
+    assert f"{words} words, up to {workflows.images_of(3, words):,} images" in str(shown), (
+        "said before it begins"
+    )
+    started = page.call("browse-summary", "act", {"name": "find", **sent})
+    assert "Asking for every word" in texts(started["browse-progress"])
+    ctx.jobs.cancel(ctx.latest("slices").id)
+    job = ended("slices")
+    assert job.spec.task == "find_slices" and job.lane == "compute" and job.state == "cancelled"
+    got = NAMING_TASKS["find_slices"](
+        ws,
+        outcome="asked",
+        words={"source": "vocabulary", "own": "at night"},
+        ask={"first": 4, "second": 6, "again": 1, "signal": "entropy"},
+        on_progress=no_progress,
+        cancel=CancelToken(),
+    )
+    assert (got["tried"], got["first"], got["second"]) == (3, 4, 6) and got["again"] <= 1
+    told = texts(listing(ctx, "entropy"))
+    assert "every class was drawn 4 times with and without every word" in told and "with 6 new seeds" in told
+    assert ("No word makes errors" in told) == (got["shown"] == 0) == (not workflows.slices(ws, "found"))

@@ -1,4 +1,4 @@
-"""Guided images against their controls, and whether a term moves a signal."""
+"""Guided images against their controls, whether a term moves a signal, and which terms make errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binomtest
 
 from ltg_core.errors import InputError
-from ltg_core.introspection.paired import more_often, moved
+from ltg_core.introspection.paired import Errs, confirmed, errs, more_often, moved, promising
 
 
 def test_the_test_is_the_exact_permutation_of_pairs() -> None:
@@ -65,3 +65,33 @@ def test_a_paired_change_has_an_interval_that_covers() -> None:
     assert not still.moves and still.change == 0
     with pytest.raises(InputError, match="too few"):
         moved([1.0, np.nan, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0])
+
+
+def test_errors_of_pairs_are_tested_as_mcnemar_does() -> None:
+    without = np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 0], dtype=bool)
+    with_ = np.array([1, 1, 1, 1, 1, 1, 0, 0, 1, 0], dtype=bool)
+    found = errs(without, with_)
+    # 6 pairs are wrong with the term only, 1 without it only: (7 + 1) / 2^7.
+    assert (found.n, found.without, found.with_) == (10, 2, 7)
+    assert found.p == pytest.approx(8 / 128) == binomtest(6, 7, 0.5, alternative="greater").pvalue
+    assert found.excess == pytest.approx(0.5)
+    assert errs(without, without).p == 1.0
+    none = errs(without[:0], with_[:0])
+    assert (none.n, none.p, none.excess) == (0, 1.0, 0.0)
+    with pytest.raises(InputError, match="do not make pairs"):
+        errs(without, with_[:3])
+
+
+def test_what_errs_most_is_asked_for_again_and_corrected_for_that_alone() -> None:
+    found = [
+        Errs(10, 1, 2, 0.5),
+        Errs(10, 3, 1, 0.9),
+        Errs(20, 0, 12, 2e-4),
+        Errs(10, 0, 4, 0.06),
+        Errs(0, 0, 0, 1.0),
+    ]
+    assert promising(found, 9) == [2, 3, 0] and promising(found, 2) == [2, 3]
+    made = confirmed([found[3], Errs(10, 0, 5, 0.04), found[2]], 0.07)
+    # Benjamini-Hochberg of .0002, .04, .06: 3 × .0002, 3/2 × .04, .06
+    assert [i for i, _ in made] == [2, 1, 0] and [q for _, q in made] == pytest.approx([6e-4, 0.06, 0.06])
+    assert confirmed([found[3]]) == [] and confirmed([]) == []
