@@ -18,7 +18,9 @@ PAIRS = 16
 """Pairs of images of a causal check."""
 _SHOWN = 6
 _HABITS = 12
-_NO_POOL = "For more real pictures import unlabelled ones with the split “pool”, then test the cause again."
+_NO_POOL = (
+    "For real pictures beside these import unlabelled ones with the split “pool”, then test a cause again."
+)
 
 
 def search(ctx: AppContext, outcome: str, words: str = "", own: str = "") -> Job:
@@ -164,8 +166,13 @@ def evidence(ctx: AppContext, one: Slice) -> Node | None:
         _verdict(got),
         h("div.cause-rows", *[_row(title, ids[:_SHOWN], seen) for title, ids in rows]),
         h("span.soft", str(real["missing"])) if real.get("missing") else None,
-        None if real else h("span.soft", _NO_POOL),
     )
+
+
+def without_pool(found: Sequence[Slice]) -> Node | None:
+    """Where real pictures of what was tested would come from, said once; None where there are some."""
+    tested = [one.evidence for one in found if one.evidence.get("cause")]
+    return None if not tested or any(got.get("real") for got in tested) else h("p.soft", _NO_POOL)
 
 
 def _verdict(got: Mapping[str, Any]) -> Node:

@@ -64,6 +64,7 @@ def listing(ctx: AppContext, signal: str, undo: Undo | None = None) -> Node:
         ),
         _search(ctx, run, signal),
         _causes(ctx, weak),
+        named.without_pool(weak),
         *[_weak(ctx, one, signal, busy=_busy(ctx)) for one in weak],
         _nothing(run) if run is not None and not weak else None,
         named.habits(ctx, busy=_busy(ctx)) if _words_known(ctx) else None,
@@ -305,13 +306,14 @@ def _saved(ctx: AppContext, one: Slice, signal: str) -> Node:
 
 def _weak(ctx: AppContext, one: Slice, signal: str, *, busy: bool) -> Node:
     got = one.evidence
-    kind = {"errors": "wrong", "imagined": "guided show it"}.get(got["outcome"], "rare")
+    kind = {"errors": "wrong", "asked": "wrong", "imagined": "guided show it"}.get(got["outcome"], "rare")
+    rest = "without" if got["outcome"] == "asked" else "others"
     text = f"{got['bad']:,} of {got['n']:,} {kind}"
     return _row(
         ctx,
         one,
         signal,
-        _figure(got["bad"] / got["n"], got["low"], got["high"], got["rest"], text),
+        _figure(got["bad"] / got["n"], got["low"], got["high"], got["rest"], text, rest),
         h(
             "span.soft",
             f"q {named.small(got['q'])}",
@@ -369,8 +371,8 @@ def _examples(ctx: AppContext, one: Slice, signal: str) -> Sequence[str]:
     return workflows.ranked(ctx.workspace, one.filter, signal).ids(0, PICTURES)
 
 
-def _figure(rate: float, low: float, high: float, rest: float, text: str) -> Node:
-    """A share with its interval, and that of the others as a mark."""
+def _figure(rate: float, low: float, high: float, rest: float, text: str, what: str = "others") -> Node:
+    """A share with its interval, and that of what it is compared with as a mark."""
     marks = [
         h("rect.track", x=0, y=5, width=100, height=4),
         h("rect.range", x=f"{100 * low:.1f}", y=5, width=f"{100 * (high - low):.1f}", height=4),
@@ -378,7 +380,7 @@ def _figure(rate: float, low: float, high: float, rest: float, text: str) -> Nod
     ]
     if not math.isnan(rest):
         marks.append(h("rect.rest", x=f"{100 * rest - 0.4:.1f}", y=3, width=0.8, height=8))
-    others = "" if math.isnan(rest) else f", others {percent(rest, 1)}"
+    others = "" if math.isnan(rest) else f", {what} {percent(rest, 1)}"
     span = f"{100 * low:.0f} to {100 * high:.0f} %"
     return h(
         "div.slice-figure",

@@ -69,7 +69,9 @@ def discovery(store: Store) -> list[str]:
 
 def asked(store: Store, arms: dict[str, dict[int, dict[str, Any]]]) -> list[str]:
     """What is left of the arms' cells, and what is found at all, when the generator is asked for every cell in words."""
-    tables = store.all("asking", EVERY)
+    tables = {
+        seed: run for seed, run in store.all("asking", EVERY).items() if "again" in run
+    }  # not of an older form
     lines = ["### The same cells, asked for", ""]
     if tables:
         every = list(tables.values())

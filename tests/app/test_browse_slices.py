@@ -19,7 +19,7 @@ from ltg_core.curation import verdicts
 from ltg_core.data.records import Filter
 from ltg_core.jobs import CancelToken, Job, no_progress
 from ltg_core.workflows.naming_tasks import NAMING_TASKS
-from ltg_core.workflows.slicing import add_evidence
+from ltg_core.workflows.slicing import add_evidence, insert
 
 
 def ids_of(update: dict[str, Any]) -> list[str]:
@@ -263,8 +263,12 @@ def test_a_search_in_words_and_the_causal_check_are_jobs_and_tell_what_they_foun
     assert ended("slices").state == "done", job.reason
     told = texts(listing(ctx, "entropy"))
     assert ("Moves the signal" in told) != ("Associated, not causal" in told)
-    assert "4 pairs with the same seeds" in told and "split “pool”" in told
+    assert "4 pairs with the same seeds" in told and told.count("split “pool”") == 1
     made = workflows.slice_of(ws, first.id).evidence["cause"]
+    pooled = dataclasses.replace(
+        first, evidence={"cause": made, "real": {"text": []} | {"missing": "no encoder"}}
+    )
+    assert named.without_pool([pooled]) is None and named.without_pool([first]) is None
     assert ("Makes errors" in told) == made["errs"]
     for errs in (False, True):
         add_evidence(ws, first.id, {"cause": {**made, "errs": errs}})
@@ -315,3 +319,7 @@ def test_asking_for_every_word_is_a_job_and_tells_what_was_asked(
     told = texts(listing(ctx, "entropy"))
     assert "every class was drawn 4 times with and without every word" in told and "with 6 new seeds" in told
     assert ("No word makes errors" in told) == (got["shown"] == 0) == (not workflows.slices(ws, "found"))
+    figures = {"n": 8, "bad": 6, "low": 0.4, "high": 0.9, "rest": 0.125, "p": 0.03, "q": 0.04, "tried": 2}
+    ids = ws.query(Filter(origin=got["runs"][0]))[:8]
+    insert(ws, "found", "stop at night", "", {"ids": ids}, {"outcome": "asked", **figures})
+    assert "6 of 8 wrong, without 12.5" in texts(listing(ctx, "entropy"))
