@@ -166,16 +166,7 @@ def _in_words(ctx: AppContext, off: Mapping[str, str]) -> list[Node]:
             **off,
         ),
     ]
-    shown.append(
-        h(
-            "button",
-            "By asking for every word",
-            act=("find", {"outcome": "asked", "words": "vocabulary"}),
-            type="button",
-            title=_asking(ctx),
-            **off,
-        )
-    )
+    shown.append(_asking(ctx, off))
     captions = _from_captions(off)
     if captions is not None:
         shown.append(captions)
@@ -193,15 +184,24 @@ def _in_words(ctx: AppContext, off: Mapping[str, str]) -> list[Node]:
     return shown
 
 
-def _asking(ctx: AppContext) -> str:
-    """What the search that asks does, and how much it draws."""
+def _asking(ctx: AppContext, off: Mapping[str, str]) -> Node:
+    """The search that asks a generator, with how much it draws."""
     from ltg_core import workflows
 
     classes, terms = len(ctx.workspace.label_names()), workflows.words_to_ask(ctx.workspace)
-    return (
-        f"Draws every class with and without each of {terms:,} words, up to {workflows.images_of(classes, terms):,} "
-        "images, and tests which words make the classifier err; finds what no real picture shows yet"
+    images = workflows.images_of(classes, terms)
+    title = (
+        f"Draws every class with and without each of {terms:,} words, up to {images:,} images, and tests which words "
+        "make the classifier err; finds what no real picture shows yet"
     )
+    if images > workflows.MOST_ASKED:
+        off = {"disabled": "true"}
+        title = (
+            f"{classes:,} classes with {terms:,} words are up to {images:,} images, more than "
+            f"{workflows.MOST_ASKED:,}; name some on the command line: name --asked --classes …"
+        )
+    sent = {"outcome": "asked", "words": "vocabulary"}
+    return h("button", "By asking for every word", act=("find", sent), type="button", title=title, **off)
 
 
 def _from_captions(off: Mapping[str, str]) -> Node | None:

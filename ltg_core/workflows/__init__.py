@@ -9,7 +9,7 @@ from ltg_core.guidance.settings import PRESETS, Guidance
 from ltg_core.introspection.weak import WeakSettings
 from ltg_core.signals.head import HeadSettings
 from ltg_core.training.settings import MixSettings, TrainSettings
-from ltg_core.workflows.asking import ASKED, AskSettings, find_asked, images_of, words_to_ask
+from ltg_core.workflows.asking import ASKED, MOST_ASKED, AskSettings, find_asked, images_of, words_to_ask
 from ltg_core.workflows.balancing import Balance, BalanceSettings, accept_believed, fill, plan_balance
 from ltg_core.workflows.breakdown import (
     Ranked,
@@ -131,6 +131,7 @@ __all__ = [
     "Band",
     "WeakRule",
     "ASKED",
+    "MOST_ASKED",
     "CAUSES",
     "DEMO",
     "PRESETS",

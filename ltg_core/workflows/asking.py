@@ -32,7 +32,7 @@ from ltg_core.workflows.slicing import insert, replace_found
 from ltg_core.workflows.terming import TermSettings, need_encoder, showing, terms_of, vectors
 
 ASKED = "asked"
-MOST = 50_000
+MOST_ASKED = 50_000
 """Images of one search, at most."""
 
 
@@ -124,10 +124,10 @@ def find_asked(
     terms, skipped = terms_of(ws, encoder, words.vocabulary, words.own)
     labels = _classes(classifier, settings.classes)
     expected = images_of(len(labels), len(terms), settings)
-    if expected > MOST:
+    if expected > MOST_ASKED:
         raise InputError(
-            f"{len(labels)} classes and {len(terms)} words are {expected:,} images, more than {MOST:,}; name fewer "
-            "classes (--classes) or words (--own), or ask for fewer pairs (--first)"
+            f"{len(labels)} classes and {len(terms)} words are {expected:,} images, more than {MOST_ASKED:,}; name "
+            "fewer classes (--classes) or words (--own), or ask for fewer pairs (--first)"
         )
     every = [Cell(label, term) for label in labels for term in terms]
     record = {"outcome": ASKED, **settings.to_dict(), "words": words.to_dict()}

@@ -293,7 +293,7 @@ def test_a_search_in_words_and_the_causal_check_are_jobs_and_tell_what_they_foun
 
 
 def test_asking_for_every_word_is_a_job_and_tells_what_was_asked(
-    page: Driver, ctx: Any, ended: Callable[..., Job]
+    page: Driver, ctx: Any, ended: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent, ws = {"outcome": "asked", "words": "vocabulary"}, ctx.workspace
     shown = page.call("browse-count", "act", {"name": "show", "mode": "slices"})["browse-summary"]
@@ -302,6 +302,9 @@ def test_asking_for_every_word_is_a_job_and_tells_what_was_asked(
     assert f"{words} words, up to {workflows.images_of(3, words):,} images" in str(shown), (
         "said before it begins"
     )
+    monkeypatch.setattr(workflows, "MOST_ASKED", 100)
+    assert ("find", sent) in actions(listing(ctx, "")) and "more than 100; name some" in str(listing(ctx, ""))
+    monkeypatch.undo()
     started = page.call("browse-summary", "act", {"name": "find", **sent})
     assert "Asking for every word" in texts(started["browse-progress"])
     ctx.jobs.cancel(ctx.latest("slices").id)

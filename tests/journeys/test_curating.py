@@ -357,6 +357,12 @@ def test_two_pages_that_decide_on_the_same_images_lose_nothing(visit: Visit) -> 
     saved(other)
     expect(other.locator("#curate-filters .facet-row", has_text="Flagged")).to_contain_text("1")
     quiet(other)  # it has been drawn for the last time, and knows what there is
+    with other.expect_response("**/pulse") as asked:
+        pass
+    heard = asked.value.text()
+    other.route(
+        "**/pulse", lambda route: route.fulfill(body=heard)
+    )  # it hears of nothing new until it has decided
     cards(page).nth(1).click()
     page.keyboard.press("x")
     saved(page)
@@ -366,6 +372,7 @@ def test_two_pages_that_decide_on_the_same_images_lose_nothing(visit: Visit) -> 
     expect(other.locator("#curate-grid .curate-notice")).to_contain_text(
         "1 sample was decided in another page"
     )
+    other.unroute("**/pulse")
     expect(cards(other).nth(1).locator(".mark-rejected")).to_be_visible()
     expect(cards(other).nth(2).locator(".mark-accepted")).to_be_visible()
     other.screenshot(path=ROOT / "test-results" / "curate-two-pages.png")

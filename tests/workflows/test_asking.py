@@ -104,7 +104,7 @@ def test_what_cannot_be_asked_for_is_said_before_the_first_image(
         (workflows.TermSettings(source="captions"), FEW, "come from a vocabulary"),
         (workflows.TermSettings(own="zyxwvut"), FEW, "learned none of the 1 terms"),
         (WORDS, workflows.AskSettings(classes="no entry, nobody"), "nobody"),
-        (WORDS, workflows.AskSettings(first=1000, second=5000), "name fewer classes"),
+        (WORDS, workflows.AskSettings(first=1000, second=5000), "fewer classes"),
     ):
         with pytest.raises(InputError, match=match):
             workflows.find_asked(demo, classifier, generator, words, settings)
