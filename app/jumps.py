@@ -15,11 +15,12 @@ from app.controls import words
 from app.details import sample_panel
 from app.picked import Picked
 from app.query import SAMPLES, Query
-from app.session import EVERY, QUICK, Session, clicked, polite, text_ids
+from app.session import CARRIED, EVERY, QUICK, Session, clicked, polite, text_ids
 from app.tabs import browse, explain, imagine
 from app.tabs import map as map_tab
 from ltg_core.errors import InputError
 
+_MORE = 16  # images of a finding
 _SENT = 200  # samples at most that go to Explain, which asks for them page by page
 
 
@@ -51,6 +52,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         *to_map.focus_outputs,
     ]
     _wire_pins(ctx, widgets)
+    _wire_findings(ctx, session, widgets)
     from_browse = widgets[browse.ID]
     for part in (from_browse.panel, from_browse.bar, to_map.panel):
         part.act(jump, [to_explain.methods, from_browse.selection, to_map.picked], outputs, **QUICK)
@@ -64,6 +66,33 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         return browse.told(wanted, "") | {"go": True}
 
     to_map.panel.act(like, from_browse.query, session.address, **QUICK)
+
+
+def _wire_findings(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace]) -> None:
+    """From a finding that has words to images of it."""
+
+    @polite
+    def more(event: gr.EventData) -> Any:
+        from ltg_core import workflows
+
+        data, ws = clicked(event), ctx.workspace
+        if data.get("name") != "slice-imagine":
+            return gr.skip()
+        found = workflows.slice_of(ws, str(data.get("id", ""))[:64])
+        cell = workflows.cell_to_check(ws, found.id)
+        return imagine.aim(
+            ctx,
+            widgets[imagine.ID],
+            session,
+            about=f"finding: {found.name}",
+            label=cell["class"],
+            prompt=workflows.prompt_of(ws, ctx.need_classifier(), cell),
+            number=_MORE,
+            meta={cell["column"]: cell["value"]} if cell["column"] else {},
+        )
+
+    outputs = imagine.aim_outputs(widgets[imagine.ID], session)
+    widgets[browse.ID].summary.act(more, None, outputs, **CARRIED)
 
 
 def _wire_pins(ctx: AppContext, widgets: dict[str, SimpleNamespace]) -> None:

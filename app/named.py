@@ -145,6 +145,19 @@ def action(one: Slice, *, busy: bool) -> Node | None:
     )
 
 
+def more(one: Slice) -> Node | None:
+    """The button that imagines more of a finding; None where no words of one class ask for it."""
+    if not (one.evidence.get("cell") or {}).get("class"):
+        return None
+    return h(
+        "button.link",
+        "Imagine more",
+        act=("slice-imagine", {"id": one.id}),
+        type="button",
+        title="Opens Imagine with this class and these words",
+    )
+
+
 def evidence(ctx: AppContext, one: Slice) -> Node | None:
     """The verdict and the pictures, None before the check."""
     got: Mapping[str, Any] | None = one.evidence.get("cause")

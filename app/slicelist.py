@@ -327,6 +327,7 @@ def _weak(ctx: AppContext, one: Slice, signal: str, *, busy: bool) -> Node:
             title="The next search leaves it",
         ),
         named.action(one, busy=busy),
+        named.more(one) if _words_known(ctx) else None,
         below=named.evidence(ctx, one),
     )
 

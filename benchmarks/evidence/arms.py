@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ BEST_OF = 6
 """Candidates of best-of-N: its network calls then cost what the default preset's cost (bench_demo measures 1.01 of them)."""
 SECOND_ROUND = 5_000
 _EXPLORE = PRESETS["explore"]
+Asked = Mapping[int, Sequence[str]]
+"""Words that make errors, by class."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Arm:
         name: For people.
         loss: Of the training.
         guidance: How its synthetic images are made; None for real pictures only.
-        words: "" for the class alone, "conditions" for prompts that name the generator's conditions in turn.
+        words: "" for the class alone, "conditions" for prompts that name the generator's conditions in turn, "asked" for
+            those that make errors (`benchmarks.evidence.asking`).
         free: "" or "logit-adjustment", after the training.
         rounds: 2 to make the second half of the images against the learner of the first.
         scale: Images, in multiples of 1x.
@@ -72,6 +76,7 @@ ARMS: tuple[Arm, ...] = (
     Arm("+ best of N, equal compute", guidance=dataclasses.replace(
         _EXPLORE, climb="none", search="best of n", candidates=BEST_OF)),
     Arm("+ prompt diversity", guidance=PRESETS["unguided"], words="conditions"),
+    Arm("+ what errs when asked for", guidance=PRESETS["unguided"], words="asked"),
     Arm("+ LTG epistemic in two rounds", guidance=_EXPLORE, rounds=2, pool="+ LTG epistemic"),
     Arm("+ LTG entropy", guidance=dataclasses.replace(_EXPLORE, signal="entropy")),
     Arm("+ feedback-guided, entropy", guidance=feedback_guided("entropy")),
@@ -135,11 +140,24 @@ def diverse_words(signs: Signs) -> Prompt:
     return words
 
 
-def pool_of(signs: Signs, arm: Arm, seed: int, clock: Clock) -> Pool:
+def asked_words(signs: Signs, cells: Asked) -> Prompt:
+    """The words that make errors of the class, in turn; the class alone where none does."""
+
+    def words(label: int, attempt: int) -> str:
+        own, plain = cells.get(label, ()), plain_words(label, attempt)
+        return f"{plain} {signs.phrases[own[attempt % len(own)]]}" if own else plain
+
+    return words
+
+
+def pool_of(signs: Signs, arm: Arm, seed: int, clock: Clock, asked: Asked | None = None) -> Pool:
     """The images of an arm; arms that differ in their number alone share them."""
     assert arm.guidance is not None
     name = slug(arm.pool or arm.name)
-    prompt = diverse_words(signs) if arm.words else plain_words
+    prompt = diverse_words(signs) if arm.words == "conditions" else plain_words
+    if arm.words == "asked":
+        assert asked is not None
+        prompt = asked_words(signs, asked)
     guidance = small(arm.guidance, signs)
     where = signs.work / "pools"
     like = likeness(torch.from_numpy(signs.train.images), signs.train.signs, seed)
@@ -165,11 +183,13 @@ class Trained:
     tau: float | None = None
 
 
-def train(signs: Signs, arm: Arm, seed: int, recipe: learning.Recipe, clock: Clock) -> Trained:
+def train(
+    signs: Signs, arm: Arm, seed: int, recipe: learning.Recipe, clock: Clock, asked: Asked | None = None
+) -> Trained:
     """Make the images of an arm, retrain, answer for the test pictures."""
     if arm.untouched:
         return Trained(learning.right(signs.classifier, signs.test), None, {}, 0)
-    taken = images_of(signs, arm, seed, recipe, clock)
+    taken = images_of(signs, arm, seed, recipe, clock, asked)
     images, labels = (taken.images, taken.labels) if taken is not None else nothing()
     learned = learning.retrained(signs, arm.loss, images, labels, recipe, seed, clock)
     if arm.free:
@@ -184,12 +204,14 @@ def nothing() -> tuple[np.ndarray, np.ndarray]:
     return np.zeros((0, 64, 64, 3), np.uint8), np.zeros(0, np.int64)
 
 
-def images_of(signs: Signs, arm: Arm, seed: int, recipe: learning.Recipe, clock: Clock) -> Taken | None:
+def images_of(
+    signs: Signs, arm: Arm, seed: int, recipe: learning.Recipe, clock: Clock, asked: Asked | None = None
+) -> Taken | None:
     """The believed images of an arm, equally many of every class."""
     if arm.guidance is None:
         return None
     each = max(1, round(arm.scale * signs.sizes.images / len(CLASSES)))
-    pool = pool_of(signs, arm, seed, clock)
+    pool = pool_of(signs, arm, seed, clock, asked)
     if arm.rounds == 1:
         return pool.take(each)
     one = pool.take(max(1, each // 2))

@@ -8,11 +8,13 @@ from typing import Any
 
 from benchmarks.evidence import arms, learning
 from benchmarks.evidence.arms import ARMS, CURVE, Arm
+from benchmarks.evidence.asking import EVERY, Asking, confirmed
 from benchmarks.evidence.signs import ASSETS, Signs
 from benchmarks.evidence.statistics import packed
 from benchmarks.evidence.truth import Examiner, frame_of, frame_record
 from benchmarks.evidence.units import Clock, Store, Unit
 from benchmarks.measure import read_json, write_json
+from ltg_core.demo.world import CLASSES
 
 RECIPE = learning.Recipe()
 """Chosen by the part "recipe"."""
@@ -52,7 +54,8 @@ class Retraining:
     def measure(self, unit: Unit, store: Store) -> dict[str, Any]:
         """One arm, one seed."""
         arm = self.arms[unit.arm]
-        trained = arms.train(self.signs, arm, unit.seed, RECIPE, self.clock)
+        asked, searched = self.asked(unit, store) if arm.words == "asked" else (None, 0)
+        trained = arms.train(self.signs, arm, unit.seed, RECIPE, self.clock, asked)
         frame = frame_of(self.frame(store))
         found: dict[str, Any] = {
             "right": packed(trained.right),
@@ -68,17 +71,33 @@ class Retraining:
             found["tau"] = trained.tau
         if trained.taken is not None:
             taken = trained.taken
-            costs = self.signs.costs
+            costs = {  # the images of the search, which are unguided like those that are learned from, are paid for, too
+                name: cost * (1 + searched / taken.attempts) for name, cost in self.signs.costs.items()
+            }
             seen = Examiner(ASSETS).seen(taken.images, taken.labels)
             found["synthetic"] = {
                 "images": len(taken.images),
                 "attempts": taken.attempts,
                 "short": taken.short,
+                **(
+                    {"searched": searched, "words": {CLASSES[k]: list(own) for k, own in asked.items()}}
+                    if asked
+                    else {}
+                ),
                 "calls": {name: round(n) for name, n in sorted(taken.calls.items())},
                 "gflop": round(sum(n * costs.get(name, 0.0) for name, n in taken.calls.items())),
                 "seen_by_oracles": seen,
             }
         return found
+
+    def asked(self, unit: Unit, store: Store) -> tuple[arms.Asked, int]:
+        """The words that make errors, by class, and how many images it took to find them; nothing real, nothing planted."""
+        got = Asking(self.signs, self.clock).measure(Unit(Asking.name, EVERY, unit.seed), store)
+        found: dict[int, list[str]] = {}
+        for one in confirmed(got["again"], [cell["cell"] for cell in got["again"]]):
+            sign, _, word = one["cell"].partition(" / ")
+            found.setdefault(CLASSES.index(sign), []).append(word)
+        return found, got["images"] + got["images_again"]
 
     def frame(self, store: Store) -> dict[str, Any]:
         """The record of the test pictures, written once; results of other pictures are refused."""

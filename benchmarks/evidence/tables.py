@@ -97,7 +97,8 @@ def roadsigns(store: Store) -> list[str]:
         f"{sizes['images']} synthetic images, equally many of every class, labelled with the class that was asked for, weight {recipe['weight']:g}. "
         "Only images that pass the validity checks are learned from; those that do not are paid for all the same. Loss: balanced softmax, "
         'but cross-entropy for "real only" and the post-hoc adjustment, whose strength is chosen on validation. Prompts name the class alone, '
-        'but for "prompt diversity", which names the ten conditions of the generator\'s card in turn. Accuracy in % on the '
+        'but for "prompt diversity", which names the ten conditions of the generator\'s card in turn, and "what errs when asked for", which names the words that make the '
+        "class err when the generator is asked for them twice (below; the images of that search are in its bill). Accuracy in % on the "
         f"{len(frame.labels):,} test pictures, with 95 % bootstrap intervals over pictures and seeds. Nothing was chosen on the test pictures. The interval of an arm with one seed says nothing about other trainings.",
         "",
         f"| arm | seeds | {' | '.join(COLUMNS.values())} |",
@@ -131,6 +132,7 @@ def _pairs(names: list[str]) -> list[tuple[str, str]]:
     pairs += [(UNGUIDED, BALANCED)] + [(name, UNGUIDED) for name in made if name != UNGUIDED]
     pairs += [(name, BEST) for name in made if "LTG" in name]
     pairs += [("+ LTG epistemic in two rounds", LTG)]
+    pairs += [("+ what errs when asked for", other) for other in ("+ prompt diversity", LTG)]
     return [pair for pair in pairs if pair[0] in names and pair[1] in names]
 
 

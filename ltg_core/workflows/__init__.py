@@ -33,7 +33,7 @@ from ltg_core.workflows.bringing import (
     map_labels,
     revise_classifier,
 )
-from ltg_core.workflows.causes import CauseSettings, cell_to_check, check_cause, untested
+from ltg_core.workflows.causes import CauseSettings, cell_to_check, check_cause, prompt_of, untested
 from ltg_core.workflows.checking import check_classifier, discovery
 from ltg_core.workflows.compared import chances, figure_words, learned_from, overall
 from ltg_core.workflows.comparing import CompareSettings, compare
@@ -124,6 +124,7 @@ __all__ = [
     "add_by_hand",
     "add_images",
     "granularity",
+    "prompt_of",
     "propose",
     "random_control",
     "rename_auxiliary",

@@ -118,6 +118,15 @@ def cell_to_check(ws: Workspace, slice_id: str) -> dict[str, Any]:
     return cell
 
 
+def prompt_of(ws: Workspace, classifier: Classifier, cell: Mapping[str, Any]) -> str:
+    """What a cell of one class asks a generator for.
+
+    Raises:
+        InputError: The classifier has no such class.
+    """
+    return prompts(ws, classifier, cell)[class_index(classifier, cell["class"])][1]
+
+
 def untested(found: Sequence[Slice]) -> list[str]:
     """Ids of the slices whose cause could be checked and was not."""
     return [one.id for one in found if one.evidence.get("cell") and not one.evidence.get("cause")]

@@ -325,4 +325,16 @@ def test_asking_for_every_word_is_a_job_and_tells_what_was_asked(
     figures = {"n": 8, "bad": 6, "low": 0.4, "high": 0.9, "rest": 0.125, "p": 0.03, "q": 0.04, "tried": 2}
     ids = ws.query(Filter(origin=got["runs"][0]))[:8]
     insert(ws, "found", "stop at night", "", {"ids": ids}, {"outcome": "asked", **figures})
-    assert "6 of 8 wrong, without 12.5" in texts(listing(ctx, "entropy"))
+    shown = listing(ctx, "entropy")
+    assert "6 of 8 wrong, without 12.5" in texts(shown) and "slice-imagine" not in dict(actions(shown))
+    cell = {"class": "stop", "column": "", "value": "night", "phrase": "at night"}
+    found = insert(
+        ws, "found", "stop at night", "", {"ids": ids}, {"outcome": "asked", "cell": cell, **figures}
+    )
+    assert ("slice-imagine", {"id": found}) in actions(listing(ctx, "entropy"))
+    more = next(
+        d for d in page.handlers("browse-summary", "act") if page.ids["imagine-prompt"] in d["outputs"]
+    )
+    aimed = page.run(more, {"name": "slice-imagine", "id": found})
+    assert aimed["tabs"]["selected"] == "imagine" and aimed["imagine-class"]["value"] == "stop"
+    assert aimed["imagine-prompt"] == "a photo of a stop sign at night" and aimed["imagine-number"] == 16
