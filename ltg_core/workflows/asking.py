@@ -258,7 +258,8 @@ class _Drawing:
 
     def _generated(self, order: dict[str, Any], told: ProgressFn) -> str:
         """Id of the generation: one that made, or began, just these images is used."""
-        ws, given = self.ws, {"on_progress": told, "cancel": self.cancel}
+        ws = self.ws
+        given: dict[str, Any] = {"on_progress": told, "cancel": self.cancel}
         said = order | {"guidance": order["guidance"].to_dict()}
         hashes = [self.classifier.hash, self.generator.hash, reference_hash(ws, self.classifier)]
         key = hashlib.sha256(dump([said, hashes]).encode()).hexdigest()[:16]
@@ -291,7 +292,8 @@ def _cause(
     sides = [[one.id for one in side] for side in (drawn.without, drawn.with_)]
     ranks = ws.scores([one for side in sides for one in side], classifier.hash, settings.signal)
     signal = [[ranks[one].percentile if one in ranks else np.nan for one in side] for side in sides]
-    change, errors = moved(*signal, settings.seed), moved(*drawn.wrong.astype(float), settings.seed)
+    wrong = drawn.wrong.astype(np.float64)
+    change, errors = moved(signal[0], signal[1], settings.seed), moved(wrong[0], wrong[1], settings.seed)
     return {
         "verdict": MOVES if change.moves else NOT_CAUSAL,
         "errs": True,
