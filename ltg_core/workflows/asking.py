@@ -17,19 +17,19 @@ from ltg_core.errors import InputError
 from ltg_core.generators.base import Generator
 from ltg_core.generators.judge import phrases_of
 from ltg_core.guidance.settings import PRESETS
-from ltg_core.introspection.paired import Errs, confirmed, errs, moved, promising
+from ltg_core.introspection.paired import Errs, confirmed, errs, promising
 from ltg_core.introspection.statistics import wilson
 from ltg_core.introspection.terms import Term, general, written
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
 from ltg_core.params import Params, param
-from ltg_core.workflows.causes import MOVES, NOT_CAUSAL, PRESET
+from ltg_core.workflows.causes import PRESET, CauseSettings, effect
 from ltg_core.workflows.generating import generate, reference_hash, resume_generate
 from ltg_core.workflows.planning import class_index
 from ltg_core.workflows.recording import recorded
 from ltg_core.workflows.setup import plain_prompt, suggested_settings
 from ltg_core.workflows.slicing import insert, replace_found
-from ltg_core.workflows.terming import TermSettings, need_encoder, showing, terms_of, vectors
+from ltg_core.workflows.terming import TermSettings, need_encoder, terms_of
 
 ASKED = "asked"
 MOST_ASKED = 50_000
@@ -70,6 +70,11 @@ class Drawn(NamedTuple):
     without: list[Sample]
     with_: list[Sample]
     wrong: np.ndarray
+
+    @property
+    def ids(self) -> tuple[list[str], list[str]]:
+        """Without and with the term, pair by pair."""
+        return [one.id for one in self.without], [one.id for one in self.with_]
 
     @property
     def errs(self) -> Errs:
@@ -140,11 +145,16 @@ def find_asked(
             [every[i] for i in again], settings.seed + settings.first, settings.second, "asking again"
         )
         found = confirmed([one.errs for one in second], settings.alpha)
-        there = [_seen(ws, words.encoder, every[again[i]], second[i]) for i, _ in found]
+        how = CauseSettings(signal=settings.signal, seed=settings.seed)
+        causes = []
+        for i, _ in found:
+            cell, sides = every[again[i]], second[i].ids
+            asked = _words(classifier, cell)
+            causes.append(effect(ws, classifier, sides, [cell.label] * len(sides[0]), asked, how, encoder))
         with replace_found(ws):
-            for place, ((i, q), seen) in enumerate(zip(found, there, strict=True)):
-                cause = _cause(ws, classifier, second[i], settings, seen, draw.runs[-1])
-                _keep(ws, classifier, every[again[i]], second[i], place, q, len(again), cause)
+            for place, ((i, q), cause) in enumerate(zip(found, causes, strict=True)):
+                figures = {"place": place, "q": q, "tried": len(again)}
+                _keep(ws, classifier, every[again[i]], second[i], figures, cause | {"run": draw.runs[-1]})
         recording.result |= {
             "outcome": ASKED,
             "words": words.source,
@@ -182,6 +192,12 @@ def images_of(classes: int, terms: int, settings: AskSettings | None = None) -> 
     settings = settings or AskSettings()
     again = min(settings.again, classes * terms)
     return classes * (1 + terms) * settings.first + (again + min(again, classes)) * settings.second
+
+
+def _words(classifier: Classifier, cell: Cell) -> dict[str, Any]:
+    """The cell as findings write it down."""
+    name = classifier.labels[cell.label]
+    return {"class": name, "column": "", "value": cell.term.name, "phrase": cell.term.phrase}
 
 
 def _classes(classifier: Classifier, names: str) -> list[int]:
@@ -266,50 +282,14 @@ class _Drawing:
         for run in ws.runs("generate"):
             if run.settings.get("purpose", {}).get("asked") != key:
                 continue
-            if run.state == "done":
-                if ws.count(Filter(origin=run.id)) == len(order["seeds"]):
-                    return run.id
-            elif run.state != "running":
-                return resume_generate(ws, run.id, device=str(self.generator.device), **given).id
+            if run.state == "running":
+                continue
+            if run.state != "done":
+                resume_generate(ws, run.id, device=str(self.generator.device), **given)
+            if ws.count(Filter(origin=run.id)) == len(order["seeds"]):  # nobody has removed some since
+                return run.id
         made = generate(ws, self.classifier, self.generator, purpose={"asked": key}, **order, **given)
         return made.id
-
-
-def _seen(ws: Workspace, folder: str, cell: Cell, drawn: Drawn) -> list[float]:
-    """Share of the images without and with the term in which the encoder sees it."""
-    encoder = need_encoder(ws, folder)
-    ids = [one.id for side in (drawn.without, drawn.with_) for one in side]
-    features, _ = vectors(ws, encoder, ids)
-    there = showing(ws, encoder, features, np.full(len(ids), cell.label), [cell.term])[:, 0]
-    n = len(drawn.without)
-    return [float(there[:n].mean()), float(there[n:].mean())]
-
-
-def _cause(
-    ws: Workspace, classifier: Classifier, drawn: Drawn, settings: AskSettings, seen: list[float], run: str
-) -> dict[str, Any]:
-    """What ``causes.check_cause`` writes down, of the pairs that count."""
-    sides = [[one.id for one in side] for side in (drawn.without, drawn.with_)]
-    ranks = ws.scores([one for side in sides for one in side], classifier.hash, settings.signal)
-    signal = [[ranks[one].percentile if one in ranks else np.nan for one in side] for side in sides]
-    wrong = drawn.wrong.astype(np.float64)
-    change, errors = moved(signal[0], signal[1], settings.seed), moved(wrong[0], wrong[1], settings.seed)
-    return {
-        "verdict": MOVES if change.moves else NOT_CAUSAL,
-        "errs": True,
-        "signal": settings.signal,
-        "change": dataclasses.asdict(change),
-        "errors": dataclasses.asdict(errors),
-        "without": _wrong_first(sides[0], drawn.wrong[1]),
-        "with": _wrong_first(sides[1], drawn.wrong[1]),
-        "seen": seen,
-        "run": run,
-    }
-
-
-def _wrong_first(ids: list[str], wrong: np.ndarray) -> list[str]:
-    """Pairs whose image with the term is read wrongly come first, for a page shows few of them."""
-    return [ids[i] for i in np.argsort(~wrong, kind="stable")]
 
 
 def _keep(
@@ -317,15 +297,12 @@ def _keep(
     classifier: Classifier,
     cell: Cell,
     drawn: Drawn,
-    place: int,
-    q: float,
-    tried: int,
+    figures: dict[str, Any],
     cause: dict[str, Any],
 ) -> None:
     got, name = drawn.errs, classifier.labels[cell.label]
     low, high = wilson(got.with_, got.n)
     evidence: dict[str, Any] = {
-        "place": place,
         "outcome": ASKED,
         "n": got.n,
         "bad": got.with_,
@@ -333,10 +310,9 @@ def _keep(
         "high": high,
         "rest": got.without / got.n,
         "p": got.p,
-        "q": q,
-        "tried": tried,
+        **figures,
         "cluster": False,
-        "cell": {"class": name, "column": "", "value": cell.term.name, "phrase": cell.term.phrase},
+        "cell": _words(classifier, cell),
         "cause": cause,
     }
     said = f"{got.with_:,} of {got.n:,} images with the words are read wrongly, {got.without:,} of those without."

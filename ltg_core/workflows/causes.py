@@ -17,6 +17,7 @@ from ltg_core.introspection.paired import moved
 from ltg_core.introspection.terms import Term
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
+from ltg_core.models.textimage import TextImage
 from ltg_core.params import Params, param
 from ltg_core.workflows.coverage import prompt_for_cell
 from ltg_core.workflows.generating import generate
@@ -165,7 +166,22 @@ def compared(
     """What the pairs of a generation say."""
     made = sorted(ws.samples(ws.query(Filter(origin=run))), key=lambda sample: int(sample.meta["index"]))
     ids = [sample.id for sample in made]
-    without, with_ = ids[0::2], ids[1::2]
+    encoder = encoder_of(ws)
+    return effect(ws, classifier, (ids[0::2], ids[1::2]), labels, cell, settings, encoder)
+
+
+def effect(
+    ws: Workspace,
+    classifier: Classifier,
+    sides: tuple[list[str], list[str]],
+    labels: list[int],
+    cell: Mapping[str, Any],
+    settings: CauseSettings,
+    encoder: TextImage | None,
+) -> dict[str, Any]:
+    """What pairs of images say: ids without and with the term, the class of each pair, who looks for the term."""
+    without, with_ = sides
+    ids = [*without, *with_]
     ranks = ws.scores(ids, classifier.hash, settings.signal)
     said = ws.predictions(ids, classifier.hash)
     signal = [
@@ -184,17 +200,18 @@ def compared(
         "errors": dataclasses.asdict(errors),
         "without": without,
         "with": with_,
-        "seen": _seen(ws, ids, labels, cell),
+        "seen": _seen(ws, ids, labels, cell, encoder),
     }
 
 
-def _seen(ws: Workspace, ids: list[str], labels: list[int], cell: Mapping[str, Any]) -> list[float] | None:
+def _seen(
+    ws: Workspace, ids: list[str], labels: list[int], cell: Mapping[str, Any], encoder: TextImage | None
+) -> list[float] | None:
     """Share of images without and with the term in which the encoder sees it, None where there is no encoder."""
-    encoder = encoder_of(ws)
     phrase = str(cell["phrase"] or cell["value"])
     if encoder is None or not encoder.knows(phrase):
         return None
     seen, _ = vectors(ws, encoder, ids)
-    of = np.array([label for label in labels for _ in (0, 1)])
+    of, n = np.array([*labels, *labels]), len(labels)
     there = showing(ws, encoder, seen, of, [Term(str(cell["value"]), phrase)])[:, 0]
-    return [float(there[0::2].mean()), float(there[1::2].mean())]
+    return [float(there[:n].mean()), float(there[n:].mean())]
