@@ -78,8 +78,8 @@ def place(_fitted_workspace: Path, tmp_path: Path) -> Path:
 def visit(browser: Any, place: Path, tiny_world: Any) -> Iterator[Visit]:
     """A curator on that workspace."""
     with serve(place, str(tiny_world.folder)) as address, visiting(browser, address) as seen:
-        expect(seen.page.locator("#header")).to_contain_text("Samples", timeout=120_000)
-        expect(seen.page.locator("#header .job-running")).to_have_count(0, timeout=120_000)
+        expect(seen.page.locator("#header")).to_contain_text("Samples")
+        expect(seen.page.locator("#header .job-running")).to_have_count(0)
         opened(seen)
         yield seen
 

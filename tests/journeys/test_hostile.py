@@ -163,7 +163,7 @@ def curate(visit: Visit) -> None:
         harmless(visit, name.split()[0].lower())
     page.get_by_role("tab", name="Export", exact=True).click()
     page.locator("#export-preview").click()
-    expect(page.locator("#export-state")).to_contain_text("What would be exported", timeout=120_000)
+    expect(page.locator("#export-state")).to_contain_text("What would be exported")
     expect(page.locator("#export-state")).to_contain_text(EVIL[0])
     harmless(visit, "export")
 
@@ -179,9 +179,7 @@ def imagine(visit: Visit) -> None:
 def the_map(visit: Visit) -> None:
     page = visit.page
     visit.tab("Map")
-    expect(page.locator("#map-plot .ltg-map")).to_have_attribute(
-        "data-drawn", re.compile(r"\d+"), timeout=120_000
-    )
+    expect(page.locator("#map-plot .ltg-map")).to_have_attribute("data-drawn", re.compile(r"\d+"))
     page.evaluate(
         """() => { const plot = document.querySelector('#map-plot .ltg-map');
         const points = plot.data.flatMap((one) => one.customdata || []).map((id) => ({customdata: id}));
