@@ -238,7 +238,7 @@ def test_ctrl_c_stops_at_the_next_step_keeps_the_images_and_says_how_to_go_on(fi
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
             signal.sigtimedwait([], 0.05)
         os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=280)
     finally:
         process.kill()
     assert process.returncode == 130 and out == "" and "Traceback" not in err

@@ -25,7 +25,7 @@ class Driver:
     """
 
     def __init__(self, base: str, user: tuple[str, str] | None = None) -> None:
-        self.http = httpx.Client(base_url=base, timeout=120, headers={"Origin": base})
+        self.http = httpx.Client(base_url=base, timeout=240, headers={"Origin": base})
         if user is not None:
             sent = self.http.post("/login", data=dict(zip(("name", "password"), user, strict=True)))
             assert sent.status_code == 303, sent.text
@@ -203,7 +203,7 @@ def running(app: Any, port: int) -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.02)
     assert server.started

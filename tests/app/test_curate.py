@@ -263,7 +263,7 @@ def test_the_preview_writes_nothing_and_the_export_can_be_fetched_also_after_it_
     order = {"export_what": "accepted", "export_name": "mine", "export_format": "jsonl"}
 
     def fetched() -> list[str]:
-        answer = httpx.get(f"{address}/media/export/mine.zip", timeout=60)
+        answer = httpx.get(f"{address}/media/export/mine.zip", timeout=240)
         return [
             name for name in zipfile.ZipFile(io.BytesIO(answer.content)).namelist() if name.endswith(".png")
         ]

@@ -145,7 +145,7 @@ def test_everything_that_the_page_names_is_there_under_the_path(
 
     with running(proxy(behind, cut=cut), free_port("127.0.0.1", 0)) as outside:
         base = f"{outside}{ROOT}/"
-        with httpx.Client(timeout=60) as http:
+        with httpx.Client(timeout=240) as http:
             page = http.get(base + "?tab=browse")
             assert page.status_code == 200
             cookie = page.headers["set-cookie"]

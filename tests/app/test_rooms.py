@@ -45,7 +45,7 @@ class Raw(Driver):
         return {"all": values}
 
 
-def until(done: Any, seconds: float = 120) -> None:
+def until(done: Any, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline, "it did not happen"

@@ -15,7 +15,7 @@ from app.settings import Settings
 
 @pytest.fixture
 def http(address: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=address, timeout=30) as client:
+    with httpx.Client(base_url=address, timeout=240) as client:
         yield client
 
 

@@ -128,7 +128,7 @@ def test_the_page_opens_on_another_port_where_the_usual_one_is_taken_and_says_so
             assert f"Port {busy} is taken" in said and other != busy
             assert f"http://127.0.0.1:{other}/" in server.stdout.readline()
             transport = httpx.HTTPTransport(retries=8)
-            with httpx.Client(transport=transport, timeout=60) as client:
+            with httpx.Client(transport=transport, timeout=240) as client:
                 assert client.get(f"http://127.0.0.1:{other}/healthz").status_code == 200
         finally:
             server.kill()

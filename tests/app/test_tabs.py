@@ -180,7 +180,7 @@ def test_an_import_does_not_wait_for_a_generation_and_the_queue_is_shown(page: D
 
 
 def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -194,7 +194,7 @@ def living(pid: int) -> bool:
 
 
 def until(true: object) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not true():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.02)

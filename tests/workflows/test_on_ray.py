@@ -235,7 +235,7 @@ def test_a_command_that_is_ended_leaves_no_process_and_what_was_finished(
         assert made.poll() is None, made.communicate()
         assert len(marked(mark)) > 3
         made.send_signal(number)
-        said = made.communicate(timeout=120)
+        said = made.communicate(timeout=280)
         assert wait_until(lambda: not marked(mark)), marked(mark)
         assert made.returncode == (130 if number == signal.SIGINT else -number), said
         if number == signal.SIGINT:

@@ -305,7 +305,7 @@ def test_two_shards_at_once_on_one_workspace_from_the_command_line(
             subprocess.Popen([*line, *words(parted, "--shard", text)], cwd=ROOT, env=env, **pipes)
             for text in ("2/2", "1/2")
         ]
-        said = [one.communicate(timeout=240) for one in started]
+        said = [one.communicate(timeout=280) for one in started]
         assert [one.returncode for one in started] == [0, 0], said
         answers = [json.loads(out) for out, _ in said]
         (run,) = parted.runs("generate")
