@@ -10,6 +10,7 @@ from app.render import Node, cut, empty, h, percent, view
 
 if TYPE_CHECKING:
     from ltg_core.curation.auxiliary import Auxiliary
+    from ltg_core.curation.journal import Action
     from ltg_core.workflows.weak_classes import Weak
 
 SOURCES = {
@@ -172,11 +173,16 @@ def _row(ctx: AppContext, one: Auxiliary) -> Node:
     )
 
 
-def _undo(ctx: AppContext) -> Node | None:
-    """Takes back the last decision, where it was one about auxiliary classes."""
+def last_action(ctx: AppContext) -> Action | None:
+    """The last action that is not undone, which is what undoing takes back."""
     from ltg_core.curation import journal
 
-    last = next((one for one in journal.history(ctx.workspace, 20) if not one.undone), None)
+    return next((one for one in journal.history(ctx.workspace) if not one.undone), None)
+
+
+def _undo(ctx: AppContext) -> Node | None:
+    """Takes back the last decision, where it was one about auxiliary classes."""
+    last = last_action(ctx)
     if last is None or "auxiliary class" not in last.description:
         return None
     return h(
@@ -204,9 +210,13 @@ def outcome(ctx: AppContext) -> Node:
         for one in got["classes"]:
             lines += [f"{one['name']}: {count:,} left out, {why}" for why, count in one["left_out"].items()]
     else:
-        lines.append(f"{got['added']:,} random images stand beside {got['classes']} classes as the control")
+        lines.append(f"{got['added']:,} random images stand beside {_classes(got['classes'])} as the control")
     lines += got.get("notes", [])
     return view(
         h("h4", "Last time"),
         h("ul.read", *[h("li", cut(line, 300)) for line in lines[:24]]),
     )
+
+
+def _classes(count: int) -> str:
+    return f"{count:,} class" + ("es" if count != 1 else "")

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from app.context import AppContext
 from app.controls import words
-from app.render import Node, h, percent
+from app.render import Node, cut, h, ordinal, percent
 from ltg_core.errors import InputError
 from ltg_core.jobs import Job
 
 if TYPE_CHECKING:
+    from ltg_core.data.records import Run
     from ltg_core.workflows import Slice
 
 PAIRS = 16
 """Pairs of images of a causal check."""
 _SHOWN = 6
 _HABITS = 12
+_COLUMNS = 6
 _NO_POOL = (
     "For real pictures beside these import unlabelled ones with the split “pool”, then test a cause again."
 )
@@ -73,10 +75,22 @@ def check_causes(ctx: AppContext, pairs: int = PAIRS) -> Job:
     )
 
 
-def find_habits(ctx: AppContext) -> Job:
-    """Queue the search for spurious correlations."""
+def find_habits(ctx: AppContext, column: str = "") -> Job:
+    """Queue the search for spurious correlations, among words or the values of a metadata column.
+
+    Raises:
+        InputError: No such column can be context.
+    """
+    from ltg_core import workflows
+
     model = ctx.need_classifier().hash
-    arguments = {"classifier": model, "signal": _signal(ctx, model)}
+    arguments: dict[str, Any] = {"classifier": model, "signal": _signal(ctx, model)}
+    if column:
+        if column not in workflows.context_columns(ctx.workspace):
+            raise InputError(
+                f"the column {column!r} is not here any more, or has too many values to be context"
+            )
+        arguments["columns"] = [column]
     return ctx.run("slices", "Looking for habits", "find_habits", arguments)
 
 
@@ -84,30 +98,60 @@ def _signal(ctx: AppContext, model: str) -> str:
     return "epistemic" if "epistemic" in ctx.workspace.score_names(model) else "entropy"
 
 
-def habits(ctx: AppContext, *, busy: bool) -> Node:
-    """Context that makes the classifier say a class: the button, and what the last search found."""
+def effect(evidence: Mapping[str, Any]) -> list[str]:
+    """How much more often guided images show a term, and what the classifier makes of those that do, in words."""
+    lines = []
+    if evidence.get("log_odds"):
+        odds, low, high = evidence["log_odds"]
+        lines.append(f"log-odds {odds:+.1f} ({low:+.1f} to {high:+.1f}) against their controls")
+    got = evidence.get("effect") or {}
+    parts = []
+    if None not in got.get("errors", [None]):
+        parts.append("read wrongly {}, without the words {}".format(*(percent(one) for one in got["errors"])))
+    if None not in got.get("percentiles", [None]):
+        means = " and ".join(ordinal(one) for one in got["percentiles"])
+        parts.append(f"mean {words(got['signal']).lower()} {means}")
+    return [*lines, "; ".join(parts)] if parts else lines
+
+
+def habits(ctx: AppContext, *, words: bool, busy: bool) -> Node | None:
+    """Context that makes the classifier say a class: the buttons, and what the last search found.
+
+    Args:
+        ctx: The process.
+        words: Whether a generator here knows words.
+        busy: Whether a search runs.
+    """
+    from ltg_core import workflows
+
     off = {"disabled": "true"} if busy else {}
     run = next((run for run in ctx.workspace.runs("habits") if run.state == "done"), None)
+    columns = workflows.context_columns(ctx.workspace)
+    if not words and not columns and run is None:
+        return None
+    buttons = [h("button", "Find habits in words", act=("habits", {}), type="button", **off)] if words else []
+    buttons += [
+        h("button", f"By {cut(column, 24)}", act=("habits", {"column": column}), type="button",
+          title=f"Which values of the column {column} go with an answer", **off)
+        for column in columns[:_COLUMNS]
+    ]  # fmt: skip
     return h(
         "section.slices-search",
-        h(
-            "div.slices-head",
-            h("h3", "Habits"),
-            h("button", "Find habits", act=("habits", {}), type="button", **off),
-        ),
+        h("div.slices-head", h("h3", "Habits"), *buttons),
         h(
             "p.soft",
             "Does the classifier say a class because of what surrounds or covers the object? Among held-out samples of "
-            "other classes, words that go with an answer, compared within each true class and corrected for all that "
-            "were tried. In training: how often samples of that class, and of the others, show the words.",
+            "other classes, words or metadata that go with an answer, compared within each true class and corrected "
+            "for all that were tried. In training: how often samples of that class, and of the others, show them.",
         ),
         None if run is None else _habit_table(run.result["habits"]),
+        None if run is None else _lift_table(run),
     )
 
 
 def _habit_table(found: Sequence[Mapping[str, Any]]) -> Node:
     if not found:
-        return h("p.soft", "None: no words make an answer more frequent than chance explains.")
+        return h("p.soft", "None: nothing makes an answer more frequent than chance explains.")
     head = ("Others", "are read as", "so often", "else", "in training, own / others", "q")
     rows = [
         h(
@@ -116,11 +160,46 @@ def _habit_table(found: Sequence[Mapping[str, Any]]) -> Node:
             h("td", h("b", one["answer"])),
             h("td", f"{one['said']:,} of {one['n']:,}"),
             h("td", percent(one["rest"], 1)),
-            h("td", f"{percent(one['trained'])} / {percent(one['trained_others'])}"),
+            h("td", "–" if one["trained"] is None else f"{percent(one['trained'])} / {_trained(one)}"),
             h("td.soft", small(one["q"])),
         )
         for one in found[:_HABITS]
     ]
+    return _framed(head, rows)
+
+
+def _trained(one: Mapping[str, Any]) -> str:
+    return "–" if one["trained_others"] is None else percent(one["trained_others"])
+
+
+def _lift_table(run: Run) -> Node | None:
+    """What moves the signal among samples of the same class; nothing where nothing does."""
+    found = run.result.get("lifts") or []
+    if not found:
+        return None
+    signal = words(str(run.settings.get("signal", ""))).lower()
+    rows = [
+        h(
+            "tr",
+            h("td", one["term"]),
+            h("td", f"{one['n']:,}"),
+            h(
+                "td",
+                h("b", f"{one['change']:+.0f}"),
+                h("span.soft", f" ({one['low']:+.0f} to {one['high']:+.0f})"),
+            ),
+            h("td.soft", small(one["q"])),
+        )
+        for one in found[:_HABITS]
+    ]
+    return h(
+        "div",
+        h("p.soft", f"What moves the {signal} within a class, in percentiles against samples without it:"),
+        _framed(("Shown", "samples", "percentiles", "q"), rows),
+    )
+
+
+def _framed(head: Sequence[str], rows: Sequence[Node]) -> Node:
     table = h("table.habits", h("thead", h("tr", *[h("th", text) for text in head])), h("tbody", *rows))
     return h("div.habits-frame", table)
 

@@ -67,7 +67,7 @@ def listing(ctx: AppContext, signal: str, undo: Undo | None = None) -> Node:
         named.without_pool(weak),
         *[_weak(ctx, one, signal, busy=_busy(ctx)) for one in weak],
         _nothing(run) if run is not None and not weak else None,
-        named.habits(ctx, busy=_busy(ctx)) if _words_known(ctx) else None,
+        named.habits(ctx, words=_words_known(ctx), busy=_busy(ctx)),
         classes="slices",
     )
 
@@ -351,6 +351,7 @@ def _row(
             ),
             h("span.soft", said),
             h("span.soft", one.description) if one.description and one.kind == "saved" else None,
+            *[h("span.soft", line) for line in named.effect(one.evidence)],
         ),
         h(
             "button.slice-pictures",

@@ -69,8 +69,15 @@ class Endpoint:
     most_pixels: int = 512
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        import httpx
+
+        try:
+            parts = urlsplit(self.base_url)
+            known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            httpx.URL(self.base_url)  # reads an address more strictly
+        except (ValueError, httpx.InvalidURL):
+            known = False
+        if not known:
             raise InputError(f"{BASE_URL} should look like https://host/v1 or http://127.0.0.1:11434/v1")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise InputError(f"{BASE_URL} should hold an address only; put the key into {API_KEY}")
@@ -78,7 +85,7 @@ class Endpoint:
             raise InputError(f"name the model of the endpoint in {MODEL}")
         if any(ord(letter) < 33 or ord(letter) > 126 for letter in self.key):
             raise InputError(f"the key in {API_KEY} holds spaces or letters that no key has; copy it again")
-        if self.key and parts.scheme == "http" and not _near(parts.hostname):
+        if self.key and parts.scheme == "http" and not _near(parts.hostname or ""):
             raise InputError(
                 f"the key in {API_KEY} would travel unencrypted to {parts.hostname}; use https in {BASE_URL}, or leave "
                 "the key empty"
@@ -139,7 +146,7 @@ class Endpoint:
                 try:
                     return fitted(_json(text), schema)
                 except ValueError as error:
-                    wrong = str(error)
+                    wrong = self._without_key(str(error))
                 messages += [
                     {"role": "assistant", "content": text[:2000]},
                     {"role": "user", "content": f"That cannot be used: {wrong}. Answer with the JSON only."},
@@ -228,7 +235,10 @@ class Endpoint:
         except (ValueError, LookupError, TypeError, RecursionError):
             return ""
         line = " ".join(str(text).split())
-        return f" ({(line.replace(self.key, '…') if self.key else line)[:200]})"
+        return f" ({self._without_key(line)[:200]})"
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self.key, "…") if self.key else text
 
     def _data_url(self, image: PixelData) -> str:
         small = to_pil(image).copy()

@@ -96,6 +96,16 @@ def test_a_key_that_an_error_repeats_is_taken_out() -> None:
     assert KEY not in str(told.value)
 
 
+def test_a_key_in_an_answer_that_cannot_be_used_is_taken_out() -> None:
+    with (
+        speaking(lambda asked, n: f"{KEY} is the key that I was given", KEY) as server,
+        pytest.raises(EndpointError, match="not JSON and begins with") as told,
+    ):
+        endpoint(server.url, key=KEY).ask_json("What is seen?", WORDS)
+    assert KEY not in str(told.value)
+    assert KEY not in server.asked[1]["messages"][-1]["content"]
+
+
 def test_silence_ends_and_a_busy_endpoint_is_asked_again() -> None:
     with (
         speaking(lambda asked, n: None) as server,
@@ -136,6 +146,9 @@ def test_waiting_ends_on_request() -> None:
     ("url", "key"),
     [
         ("ftp://x/v1", ""),
+        ("http://[bad/v1", ""),
+        ("http://127.0.0.1:abc/v1", ""),
+        ("http://127.0.0.1:99999/v1", ""),
         ("", ""),
         ("https://me:pw@x/v1", ""),
         ("https://x/v1?key=a", ""),

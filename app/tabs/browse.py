@@ -249,7 +249,7 @@ def slice_act(ctx: AppContext, w: SimpleNamespace, query: Query, data: dict[str,
     elif name == "slice-keep":
         workflows.keep_slice(ctx.workspace, slice_id)
     elif name == "habits":
-        found[w.progress] = view(ctx.bar(named.find_habits(ctx)))
+        found[w.progress] = view(ctx.bar(named.find_habits(ctx, str(data.get("column", "")))))
     elif name == "causes":
         found[w.progress] = view(ctx.bar(named.check_causes(ctx)))
     elif name == "cause":

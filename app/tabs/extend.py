@@ -10,10 +10,12 @@ import gradio as gr
 from app import extending
 from app.components import View
 from app.context import AppContext
+from app.controls import controls, settings_from
 from app.render import view
 from app.session import CARRIED, EVERY, QUICK, Session, clicked, polite
 from app.steps.paths import local_path
 from ltg_core.errors import InputError
+from ltg_core.extension.space import Band
 from ltg_core.jobs import Job
 
 TITLE = "Extend"
@@ -34,6 +36,9 @@ def build(ctx: AppContext) -> SimpleNamespace:
                     info="None chosen: those that are weak", interactive=True,
                 )  # fmt: skip
                 w.source = gr.Radio(_FROM, value="wordnet", label="Proposals from", elem_id="extend-source")
+                w.most = gr.Slider(
+                    1, 20, value=8, step=1, label="New classes beside each at most", elem_id="extend-most"
+                )
                 w.propose = gr.Button("Propose", variant="primary", elem_id="extend-propose")
             with gr.Column(elem_classes="box"):
                 w.where = gr.Radio(_IMAGES, value="folder", label="Images from", elem_id="extend-where")
@@ -54,6 +59,23 @@ def build(ctx: AppContext) -> SimpleNamespace:
                     visible=False,
                 )
                 w.images = gr.Button("Add images", elem_id="extend-images")
+            with gr.Column(elem_classes="box"):
+                with gr.Accordion("How like the class", open=False, elem_id="extend-band"):
+                    w.band = controls(Band)
+                    for name, widget in w.band.items():
+                        widget.elem_id = f"extend-{name}"
+                    w.limit = gr.Number(
+                        0, label="Images of each class at most", info="Those that are there included; 0: any number",
+                        precision=0, minimum=0, elem_id="extend-limit",
+                    )  # fmt: skip
+                with gr.Accordion("Name one yourself", open=False, elem_id="extend-own"):
+                    w.parent = gr.Dropdown(
+                        [], label="Beside this class", elem_id="extend-parent", interactive=True
+                    )
+                    w.own = gr.Textbox(
+                        label="A class that looks like it", max_length=60, elem_id="extend-own-name"
+                    )
+                    w.add = gr.Button("Add this class", elem_id="extend-add")
             w.measure = gr.Button("Measure how fine the classes are", elem_id="extend-measure")
             w.outcome = View(elem_id="extend-outcome")
         with gr.Column(elem_classes="middle"):
@@ -70,7 +92,8 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     """Connect the events."""
     w = widgets[ID]
     buttons = [w.propose, w.images, w.measure]
-    shown = [w.list, w.outcome, w.classes, w.pool]
+    shown = [w.list, w.outcome, w.classes, w.pool, w.parent]
+    band = set(w.band.values())
 
     def started(job: Job) -> dict[Any, Any]:
         return {
@@ -79,12 +102,12 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         }
 
     @polite
-    def propose(classes: list[str] | None, source: str, pool: str | None) -> Any:
-        return started(start_proposal(ctx, classes or [], source, pool or ""))
+    def propose(values: dict[Any, Any]) -> Any:
+        return started(start_proposal(ctx, w, values))
 
     @polite
-    def images(where: str, folder: str, pool: str | None, number: float) -> Any:
-        return started(start_images(ctx, where, folder or "", pool or "", int(number)))
+    def images(values: dict[Any, Any]) -> Any:
+        return started(start_images(ctx, w, values))
 
     @polite
     def measure() -> Any:
@@ -92,10 +115,10 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         return started(ctx.run("extend", "Measuring how fine the classes are", "extend_granularity", {}))
 
     @polite
-    def turned(where: str) -> dict[Any, Any]:
+    def turned(where: str, source: str) -> dict[Any, Any]:
         return {
             w.folder: gr.Textbox(visible=where == "folder" and ctx.settings.local),
-            w.pool: gr.Dropdown(visible=where in ("pool", "random")),
+            w.pool: gr.Dropdown(visible=where in ("pool", "random") or source == "clusters"),
             w.number: gr.Slider(visible=where == "generate"),
         }
 
@@ -113,15 +136,17 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         return drawn(ctx, w) | offered(ctx, w)
 
     w.propose.click(
-        propose, [w.classes, w.source, w.pool], [w.progress, *buttons], api_name="extend_propose",
+        propose, {w.classes, w.source, w.pool, w.most, *band}, [w.progress, *buttons], api_name="extend_propose",
         show_progress="hidden",
     )  # fmt: skip
     w.images.click(
-        images, [w.where, w.folder, w.pool, w.number], [w.progress, *buttons], api_name="extend_images",
-        show_progress="hidden",
+        images, {w.where, w.folder, w.pool, w.number, w.limit, *band}, [w.progress, *buttons],
+        api_name="extend_images", show_progress="hidden",
     )  # fmt: skip
     w.measure.click(measure, None, [w.progress, *buttons], show_progress="hidden")
-    w.where.change(turned, w.where, [w.folder, w.pool, w.number], **QUICK)
+    gr.on(
+        [w.where.change, w.source.change], turned, [w.where, w.source], [w.folder, w.pool, w.number], **QUICK
+    )
     session.beats["extend"].change(
         follow, session.drawn[ID], [w.progress, *buttons, w.list, w.outcome], **QUICK
     )
@@ -150,12 +175,22 @@ def _wire_decisions(ctx: AppContext, w: SimpleNamespace) -> None:
         workflows.rename_auxiliary(ctx.workspace, ctx.need_classifier(), int(key), name or "")
         return {w.renaming: gr.Row(visible=False), **drawn(ctx, w)}
 
+    @polite
+    def add(parent: str | None, name: str) -> dict[Any, Any]:
+        from ltg_core import workflows
+
+        if not parent:
+            raise InputError("choose the class beside which it stands")
+        workflows.add_by_hand(ctx.workspace, ctx.need_classifier(), parent, name or "")
+        return {w.own: gr.Textbox(""), **drawn(ctx, w)}
+
     def leave() -> Any:
         return gr.Row(visible=False)
 
     w.list.act(act, None, [w.list, w.outcome, *renaming], **EVERY)
     w.progress.act(cancel, None, None, **CARRIED)
     gr.on([w.save.click, w.name.submit], save, [w.key, w.name], [w.renaming, w.list, w.outcome], **EVERY)
+    gr.on([w.add.click, w.own.submit], add, [w.parent, w.own], [w.own, w.list, w.outcome], **EVERY)
     w.leave.click(leave, None, w.renaming, **QUICK)
 
 
@@ -165,7 +200,7 @@ def decide(ctx: AppContext, w: SimpleNamespace, data: dict[str, Any]) -> Any:
 
     name, key = data.get("name"), data.get("key")
     if name == "undo":
-        last = next((one for one in journal.history(ctx.workspace, 1)), None)
+        last = extending.last_action(ctx)
         if last is None or last.id != data.get("id"):
             raise InputError("something else was done since; undo that in Curate first")
         journal.undo(ctx.workspace)
@@ -193,18 +228,21 @@ def offered(ctx: AppContext, w: SimpleNamespace) -> dict[Any, Any]:
 
     splits = [split for split in ctx.workspace.splits() if not protected(split)]
     splits = sorted(splits, key=lambda split: split != "pool")
+    names = [one.name for one in extending.weak_classes(ctx)]
     return {
-        w.classes: gr.Dropdown([one.name for one in extending.weak_classes(ctx)]),
+        w.classes: gr.Dropdown(names),
+        w.parent: gr.Dropdown(names),
         w.pool: gr.Dropdown(splits, value=splits[0] if splits else None),
     }
 
 
-def start_proposal(ctx: AppContext, classes: list[str], source: str, pool: str) -> Job:
+def start_proposal(ctx: AppContext, w: SimpleNamespace, values: dict[Any, Any]) -> Job:
     """Check what can be checked now, then queue the work."""
     from ltg_core.extension import wordnet
     from ltg_core.llm import Endpoint
 
     ctx.need_classifier()
+    source, pool = values[w.source], values[w.pool]
     if source == "llm" and Endpoint.from_environment() is None:
         raise InputError(
             "no language model is named: start the server with LTG_LLM_BASE_URL and LTG_LLM_MODEL set, or propose from "
@@ -212,20 +250,29 @@ def start_proposal(ctx: AppContext, classes: list[str], source: str, pool: str) 
         )
     if source == "wordnet":
         wordnet.found_at(None)
-    arguments = {"source": source, "classes": classes, **({"pool": pool} if pool else {})}
+    arguments: dict[str, Any] = {
+        "source": source, "classes": values[w.classes] or [], "most": int(values[w.most] or 1),
+        "band": settings_from(Band, w.band, values).to_dict(), **({"pool": pool} if pool else {}),
+    }  # fmt: skip
     return ctx.run("extend", "Looking for classes that stand beside weak ones", "extend_propose", arguments)
 
 
-def start_images(ctx: AppContext, where: str, folder: str, pool: str, number: int) -> Job:
+def start_images(ctx: AppContext, w: SimpleNamespace, values: dict[Any, Any]) -> Job:
     """The same for images."""
     ctx.need_classifier()
+    where, pool = values[w.where], values[w.pool] or ""
     if where == "random":
         return ctx.run("extend", "Choosing random images as the control", "extend_random", {"pool": pool})
-    arguments: dict[str, Any] = {
-        "folder": {"folder": str(local_path(ctx, folder).resolve())} if where == "folder" else {},
-        "pool": {"pool": pool},
-        "generate": {"generate": max(1, min(_MOST, number))},
-    }.get(where, {})
-    if not arguments:
+    if where == "folder":
+        arguments: dict[str, Any] = {"folder": str(local_path(ctx, values[w.folder] or "").resolve())}
+    elif where == "pool":
+        arguments = {"pool": pool}
+    elif where == "generate":
+        arguments = {"generate": max(1, min(_MOST, int(values[w.number] or 1)))}
+    else:
         raise InputError("choose where the images come from")
+    arguments |= {
+        "limit": max(0, int(values[w.limit] or 0)),
+        "band": settings_from(Band, w.band, values).to_dict(),
+    }
     return ctx.run("extend", "Adding images of auxiliary classes", "extend_images", arguments)

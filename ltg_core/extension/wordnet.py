@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -142,7 +142,7 @@ class WordNet:
 
 
 def propose(
-    net: WordNet, parent: str, targets: Sequence[str], number: str = ""
+    net: WordNet, parent: str, targets: Sequence[str], numbers: Mapping[str, str] | None = None
 ) -> tuple[list[Proposal], str]:
     """Relatives of a class that are neither a kind of a target nor have one for a kind.
 
@@ -150,15 +150,21 @@ def propose(
         net: WordNet.
         parent: The weak class.
         targets: The classifier's classes.
-        number: ImageNet's number of the class, where it has one; else the usual meaning of its name is taken.
+        numbers: Class → ImageNet's number, for those that have one; of the parent the usual meaning of its name is
+            taken where it has none, of other targets every meaning is left alone.
 
     Returns:
         Proposals, not sifted yet, and a sentence where there is something to say.
     """
-    own = net.meant(number or parent, targets)
+    known = numbers or {}
+    own = net.meant(known.get(parent, parent), targets)
     if own is None:
         return [], f"WordNet has no noun {parent!r}; rename the class, or propose from elsewhere"
-    taken = [own, *(sense for name in targets if name != parent for sense in net.senses(name))]
+    taken = [own]
+    for name in targets:
+        if name != parent:
+            meant = net.meant(known[name], targets) if name in known else None
+            taken += [meant] if meant is not None else net.senses(name)
     forbidden = {one.offset for one in taken}
     higher = set().union(*(net.above(one) for one in taken))
     proposals = []

@@ -93,7 +93,7 @@ class Fit:
         device: "cpu" or "cuda".
 
     Raises:
-        UnsupportedError: The data lacks what the loss needs.
+        UnsupportedError: The data lacks what the loss or the sampler needs.
         ModelError: The checkpoint is damaged or of another training.
     """
 
@@ -110,6 +110,7 @@ class Fit:
         device: str = "cpu",
     ) -> None:
         loss.check(data.about)
+        sampler.check(data.groups)
         self.data, self.loss, self.sampler, self.settings, self.seed = data, loss, sampler, settings, seed
         self.checkpoint = checkpoint
         self.accelerator = _accelerator(settings.precision, device)

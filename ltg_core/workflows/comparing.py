@@ -13,7 +13,7 @@ from ltg_core.data.images import content_hash
 from ltg_core.data.records import REAL, Filter, Run
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import DatasetError, InputError
-from ltg_core.evaluation.bootstrap import Difference, differences, regressions
+from ltg_core.evaluation.bootstrap import FEW, Difference, differences, regressions
 from ltg_core.evaluation.frame import Answers, Array, Frame, answers, shots, thirds
 from ltg_core.evaluation.posthoc import LEAST, adjusted, fit_tau, fit_temperature
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
@@ -23,7 +23,9 @@ from ltg_core.workflows.computing import compute_outputs
 from ltg_core.workflows.heads import division
 from ltg_core.workflows.quality import quality_of_trainings
 from ltg_core.workflows.recording import recorded
+from ltg_core.workflows.retrained import KIND as RETRAIN
 from ltg_core.workflows.retrained import arm_of
+from ltg_core.workflows.retraining import rows_of
 from ltg_core.workflows.scoring import labels_of
 from ltg_core.workflows.slicing import slices
 from ltg_core.workflows.store import FeatureStore
@@ -101,7 +103,7 @@ def compare(
 
     Raises:
         DatasetError: No labelled real images in that split.
-        InputError: No such classifier, or nothing to compare.
+        InputError: No such classifier, nothing to compare, or one of them learned from those images.
     """
     settings, token = settings or CompareSettings(), cancel or CancelToken()
     if not arms and not settings.free:
@@ -119,13 +121,18 @@ def compare(
         before = asked.arm(base, first)
         after = [asked.arm(ref, arm_of(ws, ref), first[0].labels) for ref in arms]
         notes: list[str] = []
-        counts, held, where = _training(ws, first[0])
+        counts, held, where, fitting = _training(ws, first[0])
+        _unlearned(ws, ids, split, {*fitting, *_learned(ws, [base, *arms], [before, *after])})
         if settings.free:
             after += _free(asked, first, counts, held, notes)
         frame = _frame(ws, first[0], ids, counts, settings)
         if split == where["held_out"]:
             notes.append(f"the split {split!r} also says when a training stops; figures on it are too good")
-        if len(ids) < _SMALL:
+        if len(ids) < FEW:
+            notes.append(
+                f"only {len(ids)} images: too few for an interval (it takes {FEW}), so nothing is proved"
+            )
+        elif len(ids) < _SMALL:
             notes.append(f"only {len(ids)} images: intervals are wide, and small changes cannot be seen")
         beside = {}
         if settings.quality:
@@ -242,11 +249,36 @@ def _fixed(asked: _Asked, classifier: Classifier, split: str) -> tuple[list[str]
     )
 
 
-def _training(ws: Workspace, classifier: Classifier) -> tuple[Array, list[str], dict[str, str]]:
-    """Real training images by class, real validation images, and where these come from."""
+def _training(ws: Workspace, classifier: Classifier) -> tuple[Array, list[str], dict[str, str], list[str]]:
+    """Real training images by class, real validation images, where these come from, and the former's ids."""
     fitting, held, where = division(ws, classifier)
     labels = labels_of(ws, fitting, classifier.num_classes)
-    return np.bincount(labels[labels >= 0], minlength=classifier.num_classes), held, where
+    return np.bincount(labels[labels >= 0], minlength=classifier.num_classes), held, where, fitting
+
+
+def _learned(ws: Workspace, refs: Sequence[str], compared: Sequence[Arm]) -> set[str]:
+    """Images that retrainings here learned from, of those that are named or whose classifiers are."""
+    hashes = {hash for arm in compared for hash in arm.classifiers}
+    found: set[str] = set()
+    for run in ws.runs(RETRAIN):
+        made = {one["classifier"] for one in run.result.get("seeds", [])}
+        rows = rows_of(ws, run.id) if run.id in refs or made & hashes else None
+        found |= set(rows.ids) if rows is not None else set()
+    return found
+
+
+def _unlearned(ws: Workspace, ids: Sequence[str], split: str, learned: set[str]) -> None:
+    """Nothing is proved on images that were learned from.
+
+    Raises:
+        InputError: Some of them were.
+    """
+    known = len(learned.intersection(ids))
+    if known:
+        raise InputError(
+            f"{known:,} of the {len(ids):,} images of the split {split!r} are learned from, so nothing is proved on "
+            "them; compare on another split, 'test' or 'val'"
+        )
 
 
 def _free(

@@ -12,7 +12,7 @@ import numpy as np
 
 from ltg_core.curation import auxiliary
 from ltg_core.data.workspace import Workspace
-from ltg_core.errors import InputError
+from ltg_core.errors import AnswerError, InputError
 from ltg_core.extension import asking, wordnet
 from ltg_core.extension.proposals import Proposal, enough, refused, same, sift
 from ltg_core.extension.space import Band, Fineness, fineness, groups, units
@@ -74,7 +74,8 @@ def propose(
 
     Raises:
         InputError: No such source, no weak class, no WordNet, no endpoint, no pool.
-        EndpointError: The language model does not answer, or not in the form asked for.
+        EndpointError: The language model does not answer.
+        AnswerError: It answers for no class in the form asked for; where it does for some, the notes name the others.
     """
     if source not in SOURCES:
         raise InputError(f"proposals come from {', '.join(SOURCES)}, not from {source!r}")
@@ -94,21 +95,29 @@ def propose(
         result = recording.result
         result |= {"classes": wanted, "added": [], "dropped": [], "notes": []}
         net = wordnet.WordNet(folder) if source == "wordnet" else None
+        numbers = _numbers(classifier.labels) if net is not None else {}
+        unusable: list[AnswerError] = []
         clusters = _Pool(ws, classifier, pool, on_progress, token) if source == "clusters" else None
         for done, name in enumerate(wanted):
             token.check()
             on_progress(Progress(done, len(wanted), f"what may stand beside {name}"))
             if net is not None:
-                found, said = wordnet.propose(net, name, classifier.labels, _number(name))
+                found, said = wordnet.propose(net, name, classifier.labels, numbers)
             elif clusters is not None:
                 found, said = clusters.propose(name, most, band, seed)
             else:
                 assert endpoint is not None
                 ask = functools.partial(endpoint.ask_json, cancel=token)
-                found, said = asking.ask_for(name, classifier.labels, most, ask), ""
+                try:
+                    found, said = asking.ask_for(name, classifier.labels, most, ask), ""
+                except AnswerError as error:  # of one class: the others are asked for all the same
+                    unusable.append(error)
+                    found, said = [], f"nothing beside {name!r}: {error}"
             _keep(ws, classifier, name, found, most, result)
             if said:
                 result["notes"].append(said)
+        if unusable and len(unusable) == len(wanted):
+            raise unusable[-1]
         if net is not None:
             net.close()
     return {"run": recording.run.id, **recording.run.result}
@@ -254,6 +263,7 @@ def _plain(one: Proposal) -> dict[str, Any]:
     return {**dataclasses.asdict(one), "about": dict(one.about)}
 
 
-def _number(name: str) -> str:
-    """ImageNet's number of a class, where its name is one of ImageNet's."""
-    return next((number for number, known in wordnet_aliases(1000).items() if known == name), "")
+def _numbers(names: Sequence[str]) -> dict[str, str]:
+    """ImageNet's numbers of those classes whose names are ImageNet's."""
+    known = {name: number for number, name in wordnet_aliases(1000).items()}
+    return {name: known[name] for name in names if name in known}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ltg_core.data.workspace import Workspace
+from ltg_core.extension.space import Band
 from ltg_core.jobs import CancelToken, ProgressFn
 from ltg_core.workflows.extending import granularity, propose
 from ltg_core.workflows.extension_images import add_images, random_control
 from ltg_core.workflows.setup import active_classifier
 from ltg_core.workflows.weak_classes import POOL
+
+
+def _band(given: Mapping[str, Any] | None) -> Band | None:
+    return None if given is None else Band.from_dict(dict(given))
 
 
 def _propose(
@@ -19,10 +24,12 @@ def _propose(
     source: str,
     classes: Sequence[str] = (),
     pool: str = POOL,
+    most: int = 8,
+    band: Mapping[str, Any] | None = None,
     on_progress: ProgressFn,
     cancel: CancelToken,
 ) -> Any:
-    told: dict[str, Any] = {"on_progress": on_progress, "cancel": cancel}
+    told: dict[str, Any] = {"most": most, "band": _band(band), "on_progress": on_progress, "cancel": cancel}
     found = propose(ws, active_classifier(ws), source, classes, pool=pool, **told)
     return {"run": found["run"], "added": len(found["added"])}
 
@@ -34,6 +41,7 @@ def _images(
     pool: str = "",
     generate: int = 0,
     limit: int = 0,
+    band: Mapping[str, Any] | None = None,
     device: str = "cpu",
     on_progress: ProgressFn,
     cancel: CancelToken,
@@ -45,6 +53,7 @@ def _images(
         pool=pool,
         generate=generate,
         limit=limit,
+        band=_band(band),
         device=device,
         on_progress=on_progress,
         cancel=cancel,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ def find_imagined(
 ) -> Run:
     """Name what guidance brings: terms of a class that guided images show more often than controls of the same seeds.
 
-    All guided images with a control count, sweeps of the weight left out; no real sample is needed. The findings
+    All guided images with a control count, sweeps of the weight and quarantined images left out; no real sample is
+    needed. The findings
     replace those of the last search, as slices of the guided images that show the term.
 
     Args:
@@ -88,7 +90,7 @@ def find_imagined(
 
 
 def pairs(ws: Workspace) -> list[Sample]:
-    """Guided images that have a control, each control once.
+    """Guided images that have a control, each control once; pairs of which an image is quarantined are left out.
 
     Raises:
         DatasetError: There are none.
@@ -97,14 +99,14 @@ def pairs(ws: Workspace) -> list[Sample]:
     sweeps = {run.id for run in ws.runs("generate") if run.settings.get("weights")}
     for sample in ws.there(ws.query(Filter(origin="generated", meta={"role": "guided"}))):
         control = sample.meta.get("control")
-        if control and sample.origin not in sweeps:
+        if control and sample.origin not in sweeps and sample.belief != "quarantined":
             found.setdefault(str(control), sample)
-    there = {sample.id for sample in ws.there(list(found))}
+    there = {sample.id for sample in ws.there(list(found)) if sample.belief != "quarantined"}
     kept = [sample for control, sample in found.items() if control in there]
     if not kept:
         raise DatasetError(
-            "names come from guided images and their controls, and there are none yet; make some under Imagine, or "
-            "with 'generate'"
+            "names come from believed guided images and their controls, and there are none yet; make some under "
+            "Imagine, or with 'generate'"
         )
     return kept
 
@@ -126,11 +128,11 @@ def _keep(
 ) -> None:
     labels, term = ws.label_names(), seen.terms[one.term]
     name = labels[one.label] if one.label >= 0 else ""
-    ids = [
-        sample.id
-        for sample, there in zip(guided, present[:, one.term], strict=True)
-        if there and one.label in (-1, sample.label)
-    ]
+    ids: list[str] = []
+    without: list[str] = []
+    for sample, there in zip(guided, present[:, one.term], strict=True):
+        if one.label in (-1, sample.label):
+            (ids if there else without).append(sample.id)
     low, high = wilson(one.guided, one.pairs)
     evidence: dict[str, Any] = {
         "place": place,
@@ -145,8 +147,33 @@ def _keep(
         "q": one.q,
         "tried": tried,
         "cluster": False,
+        "effect": effect(ws, ids, without),
         "cell": {"class": name, "column": "", "value": term.name, "phrase": term.phrase},
     }
     said = f"{one.guided:,} of {one.pairs:,} guided images show it, {one.control:,} of their controls."
     title = f"{name or ALL} {term.phrase}"
     insert(ws, "found", title, said, to_record(Filter(ids=tuple(ids)), labels), evidence)
+
+
+def effect(ws: Workspace, showing: Sequence[str], others: Sequence[str]) -> dict[str, Any]:
+    """What the classifier in use makes of images that show a term and of those that do not.
+
+    Returns:
+        ``errors`` and ``percentiles`` (of ``signal``, "" for none): the means with and without the term, None where no
+        image has one.
+    """
+    model = str((ws.get_state("classifier") or {}).get("hash", ""))
+    known = ws.score_names(model) if model else []
+    signal = next((name for name in ("epistemic", *known) if name in known), "")
+
+    def mean(values: Sequence[float]) -> float | None:
+        return float(np.mean(values)) if values else None
+
+    errors: list[float | None] = []
+    ranks: list[float | None] = []
+    for ids in (showing, others):
+        said = [one.correct for one in ws.predictions(ids, model).values()] if model else []
+        scores = ws.scores(ids, model, signal) if signal else {}
+        errors.append(mean([0.0 if right else 1.0 for right in said if right is not None]))
+        ranks.append(mean([one.percentile for one in scores.values() if one.percentile == one.percentile]))
+    return {"signal": signal, "errors": errors, "percentiles": ranks}

@@ -130,15 +130,17 @@ def _find_habits(
     ws: Workspace,
     *,
     classifier: str = "",
+    columns: Sequence[str] = (),
     signal: str = "epistemic",
     on_progress: ProgressFn,
     cancel: CancelToken,
 ) -> Any:
-    """Of the terms of the vocabulary; the page reads the result from the run."""
+    """Of the terms of the vocabulary, or of metadata columns; the page reads the result from the run."""
     run = find_habits(
         ws,
         meant(ws, classifier),
-        words=TermSettings(),
+        columns,
+        words=None if columns else TermSettings(),
         signal=signal,
         on_progress=on_progress,
         cancel=cancel,

@@ -70,6 +70,7 @@ def plan_retrain(
     token.check()
     try:
         loss.check(rows.about(classifier.num_classes))
+        sampler.check(torch.tensor(rows.groups, dtype=torch.long))
         found["seconds"] = round(seeds * _seconds(ws, classifier, settings, rows), 1)
     except UnsupportedError as error:
         found["problem"] = str(error)

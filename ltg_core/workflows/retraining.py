@@ -118,7 +118,7 @@ def resume_retrain(
     """Go on with a retraining that was stopped, to the same weights: with the images that it began with.
 
     Raises:
-        InputError: It is done, is no retraining, or had not begun.
+        InputError: It is done, is no retraining, or had not begun; or images that it had chosen are gone.
         ModelError: Its checkpoint is damaged.
     """
     run = ws.run(run_id)
@@ -128,6 +128,13 @@ def resume_retrain(
     if not file.is_file():
         raise InputError(f"{run_id} was stopped before its images were chosen; start it again")
     rows = Rows.from_json(file.read_text(encoding="utf-8"))
+    chosen = {*rows.ids, *rows.held}
+    gone = len(chosen) - len(ws.there(sorted(chosen)))
+    if gone:
+        raise InputError(
+            f"{gone:,} of the {len(chosen):,} images that {run_id} had chosen have been removed since, so it cannot go "
+            "on to the same weights; start it again"
+        )
     classifier = stored_classifier(ws, run.settings["classifier"])
     with recorded(ws, KIND, {}, resume=run_id) as recording:
         _Retraining(ws, classifier, recording, rows, device, on_progress, cancel or CancelToken()).do()
@@ -161,6 +168,8 @@ class _Retraining:
 
     def do(self) -> None:
         """Every seed that is not there."""
+        self.loss.check(self.rows.about(self.classifier.num_classes))  # before all images are read
+        self.sampler.check(torch.tensor(self.rows.groups, dtype=torch.long))
         data, rows = self._data()
         result = self.recording.result
         result |= {"data": rows.summary(self.classifier.num_classes), "fingerprint": rows.fingerprint}

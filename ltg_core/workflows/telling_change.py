@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ltg_core.data.records import Run
@@ -31,15 +31,21 @@ def before_after(ws: Workspace, classifier: Classifier, hide: Redactor) -> Chang
     run, arm, own = found
     result = run.result
     worse = result["regressions"][arm["name"]]
+    shown = told_of(worse)
     notes = [chances(arm), *result["notes"]]
     return Change(
         about=hide(_about(result, arm, own=own, named=not hide.on)),
-        worse=tuple(_step(one, hide) for one in worse[:_WORSE]),
-        more=max(0, len(worse) - _WORSE),
+        worse=tuple(_step(one, hide) for one in worse[:shown]),
+        more=len(worse) - shown,
         overall=tuple(_step(one, hide) for one in overall(arm)),
         note=hide(" ".join(_sentence(note) for note in notes if note)),
         learned=tuple(hide(part) for part in learned_from(arm.get("quality"))),
     )
+
+
+def told_of(worse: Sequence[Mapping[str, Any]]) -> int:
+    """How many regressions a report lists: all that are certain, which come first, and some of the others."""
+    return min(len(worse), max(_WORSE, sum(bool(one["certain"]) for one in worse)))
 
 
 def comparison_record(ws: Workspace, classifier: Classifier) -> tuple[str, str] | None:

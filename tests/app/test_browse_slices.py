@@ -284,12 +284,49 @@ def test_a_search_in_words_and_the_causal_check_are_jobs_and_tell_what_they_foun
     assert "has been tested" in page.messages[-1]
     page.call("browse-summary", "act", {"name": "habits"})
     assert ended("slices").state == "done"
-    assert "no words make an answer" in texts(listing(ctx, "entropy")) or "in training" in texts(
-        listing(ctx, "entropy")
-    )
+    run = next(run for run in ws.runs("habits") if run.state == "done")
+    assert run.settings["words"] and not run.settings["columns"]
     page.call("browse-summary", "act", {"name": "cause", "id": "nobody"})
     assert any("no slice" in said for said in page.messages)
     ws.set_predictions(model, {id: (one.pred, one.confidence) for id, one in before.items()})
+
+
+def test_habits_of_a_metadata_column_are_found_and_what_moves_the_signal_stands_beside_them(
+    page: Driver, ctx: Any, ended: Callable[..., Job]
+) -> None:
+    ws, model = ctx.workspace, ctx.model_hash
+    ids = ws.query(Filter(origin="real"))
+    before = ws.predictions(ids, model)
+    scores = ws.scores(ids, model, "entropy")
+    samples = ws.samples(ids)
+    snow = {one.id for place, one in enumerate(samples) if place % 2}
+    ws.merge_meta({one.id: {"ground": "snow" if one.id in snow else "grass"} for one in samples})
+    # On snow every sign is read as the first one, and the signal is high.
+    ws.set_predictions(model, {one.id: (0 if one.id in snow else one.label, 0.9) for one in samples})
+    ranks = {one.id: 20.0 + 60.0 * (one.id in snow) + place % 7 for place, one in enumerate(samples)}
+    ws.set_scores(model, "epistemic", {id: (0.1, rank) for id, rank in ranks.items()})
+    shown = page.call("browse-count", "act", {"name": "show", "mode": "slices"})["browse-summary"]
+    assert ("habits", {"column": "ground"}) in actions(shown)
+    page.call("browse-summary", "act", {"name": "habits", "column": "prompt"})
+    assert "too many values" in page.messages[-1]
+    page.call("browse-summary", "act", {"name": "habits", "column": "ground"})
+    job = ended("slices")
+    assert job.state == "done" and job.spec.arguments["columns"] == ["ground"], job.reason
+    told = texts(listing(ctx, "entropy"))
+    assert f"ground snow {ctx.workspace.label_names()[0]}" in " ".join(told.split())
+    assert "What moves the epistemic within a class" in told and "+60" in told
+    ws.set_predictions(model, {id: (one.pred, one.confidence) for id, one in before.items()})
+    ws.set_scores(model, "entropy", {id: (one.value, one.percentile) for id, one in scores.items()})
+
+
+def test_what_an_imagined_finding_does_is_said_in_one_line_each() -> None:
+    got = {"signal": "epistemic", "errors": [2 / 3, 0.0], "percentiles": [10.0, 35.0]}
+    assert named.effect({"log_odds": [1.5, 0.5, 2.5], "effect": got}) == [
+        "log-odds +1.5 (+0.5 to +2.5) against their controls",
+        "read wrongly 67 %, without the words 0 %; mean epistemic P 10 and P 35",
+    ]
+    nothing = {"signal": "", "errors": [None, None], "percentiles": [None, None]}
+    assert named.effect({"effect": nothing}) == [] == named.effect({})
 
 
 def test_asking_for_every_word_is_a_job_and_tells_what_was_asked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ltg_core import workflows
 from ltg_core.curation import auxiliary
 from ltg_core.jobs import Job
 from tests.conftest import draw
+from tests.speaker import speaking
 
 Ended = Callable[..., Job]
 
@@ -72,3 +74,64 @@ def test_what_is_not_there_is_said_before_any_work(
     page.call("extend-images", "click", extend_where="folder", extend_folder="/no/such/place")
     assert "does not exist" in page.messages[-1]
     assert len(ctx.jobs.all()) == jobs
+
+
+def test_decisions_are_taken_back_one_after_another(page: Driver, ctx: Any) -> None:
+    ws = ctx.workspace
+    keys = auxiliary.add(ws, [{"parent": "stop", "name": name, "source": "hand"} for name in ("one", "two")])
+
+    def statuses() -> list[str]:
+        return [one.status for one in auxiliary.every(ws) if one.key in keys]
+
+    for key in keys:
+        drawn = page.call("extend-list", "act", {"name": "accept", "key": key})["extend-list"]
+    assert statuses() == ["accepted", "accepted"]
+    for expected in (["accepted", "proposed"], ["proposed", "proposed"]):
+        undo = next(data for name, data in actions(drawn) if name == "undo")
+        drawn = page.call("extend-list", "act", {"name": "undo", **undo})["extend-list"]
+        assert statuses() == expected
+
+
+def test_classes_are_proposed_by_a_model_and_from_a_pool_and_named_by_hand(
+    page: Driver, ctx: Any, ended: Ended, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws = ctx.workspace
+    page.show("extend")
+    names = [
+        {"name": name, "relation": "same shape", "difference": ""} for name in ("plate", "disc", "board")
+    ]
+    with speaking(lambda asked, n: json.dumps({"classes": names})) as server:
+        monkeypatch.setenv("LTG_LLM_BASE_URL", server.url)
+        monkeypatch.setenv("LTG_LLM_MODEL", "some-model")
+        page.call("extend-propose", "click", extend_source="llm", extend_classes=["stop"], extend_most=2)
+        job = ended("extend")
+    assert job.state == "done", job.reason
+    drawn = page.show("extend")
+    assert [one.name for one in auxiliary.every(ws) if one.source == "llm"] == ["plate", "disc"]
+    assert "2 proposed beside stop" in texts(drawn["extend-outcome"])
+    (tmp_path / "things").mkdir()
+    for i in range(8):
+        draw("stop", 8100 + i).save(tmp_path / "things" / f"{i}.png")
+    workflows.import_data(ws, tmp_path / "things", split="pool")
+    page.show("extend")
+    wide = {"low": -1.0, "high": 1.0, "others": False}
+    asked = {"extend_source": "clusters", "extend_classes": ["stop"], "extend_pool": "pool"}
+    page.call("extend-propose", "click", **asked, **{f"extend_{name}": value for name, value in wide.items()})
+    job = ended("extend")
+    assert job.state == "done", job.reason
+    assert ws.run(job.result["run"]).settings["band"] == wide
+    assert any(one.source == "clusters" for one in auxiliary.every(ws))
+    page.call("extend-add", "click", extend_parent=None, extend_own_name="hexagon")
+    assert "choose the class" in page.messages[-1].lower()
+    drawn = page.call("extend-add", "click", extend_parent="yield", extend_own_name="hexagon")
+    assert "hexagon" in texts(drawn["extend-list"])
+    key = next(one.key for one in auxiliary.every(ws) if one.source == "clusters")
+    page.call("extend-list", "act", {"name": "accept", "key": key})
+    band = {f"extend_{name}": value for name, value in wide.items()}
+    page.call("extend-images", "click", extend_where="pool", extend_pool="pool", extend_limit=2, **band)
+    job = ended("extend")
+    assert job.state == "done" and job.result["added"] == 2, job.reason
+    page.call("extend-images", "click", extend_where="random", extend_pool="pool")
+    job = ended("extend")
+    assert job.state == "done" and job.result["added"] == 2, job.reason
+    assert "2 random images stand beside 1 class as" in texts(page.show("extend")["extend-outcome"])

@@ -97,6 +97,11 @@ def test_relatives_are_siblings_then_cousins_and_never_kinds_of_a_target(tmp_pat
         # a target that is a kind of leopard forbids the leopard
         assert [one.name for one in wordnet.propose(net, "lion", ["lion", "snow leopard"])[0]] == ["kitty"]
         assert wordnet.propose(net, "zyzzyva", ["zyzzyva"])[0] == []
+        # a target whose name WordNet does not have, but whose number it has
+        number = found[0].about["wordnet"]
+        for numbers, left in ({}, ["leopard", "kitty"]), ({f"leopard ({number})": number}, ["kitty"]):
+            relatives, _ = wordnet.propose(net, "lion", ["lion", f"leopard ({number})"], numbers)
+            assert [one.name for one in relatives] == left
         with pytest.raises(DatasetError, match="00000007"):
             net.at(7)
 

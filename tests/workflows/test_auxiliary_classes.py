@@ -153,6 +153,23 @@ def test_a_language_model_is_asked_and_never_believed(fitted: Workspace, classif
         workflows.propose(fitted, classifier, "llm", ["stop"])
 
 
+def test_prose_about_one_class_does_not_end_the_proposals_for_the_others(
+    fitted: Workspace, classifier
+) -> None:
+    def answer(asked: dict[str, Any], n: int) -> Any:
+        if n in (2, 3):  # what is said about the second class, and said again
+            return "I would suggest a hexagon."
+        return json.dumps({"classes": [{"name": f"plate {n}", "relation": "", "difference": ""}]})
+
+    with speaking(answer) as server:
+        asked = Endpoint(server.url, "some-model", pause=0.01, retries=0)
+        found = workflows.propose(fitted, classifier, "llm", list(classifier.labels), endpoint=asked)
+    assert status(fitted) == {"plate 1": "proposed", "plate 4": "proposed"}
+    (note,) = found["notes"]
+    assert note.startswith(f"nothing beside {classifier.labels[1]!r}: ") and "not JSON" in note
+    assert fitted.run(found["run"]).state == "done"
+
+
 def test_images_of_a_folder_pass_the_band_and_no_copy_of_held_out_ones_does(
     fitted: Workspace, classifier, tiny_world: TinyWorld, tmp_path: Path
 ) -> None:

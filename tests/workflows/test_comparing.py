@@ -112,6 +112,32 @@ def test_the_free_baselines_are_the_formulas_and_need_validation_images(fitted: 
     assert scaled["accuracy"]["change"] == 0 and len(result["arms"]) == 3
 
 
+def test_nothing_is_compared_on_images_that_were_learned_from(fitted: Workspace, classifier):
+    with pytest.raises(InputError, match=r"of the split 'train' are learned from.*'test' or 'val'"):
+        workflows.compare(fitted, "active", [], dataclasses.replace(QUICK, split="train"))
+    run = workflows.retrain(fitted, classifier, TRAIN)
+    row = fitted.query(Filter(split="train"))[0]
+    with fitted.database.write() as connection:  # moved after the training
+        connection.execute("UPDATE samples SET split = 'test' WHERE id = ?", (row,))
+    with pytest.raises(InputError, match="1 of the 19 images of the split 'test' are learned from"):
+        workflows.compare(fitted, classifier.hash, [run.id], QUICK)
+    with pytest.raises(InputError, match="1 of the 19"):  # named by its hash, it is the same
+        workflows.compare(fitted, classifier.hash, [run.result["best"]], QUICK)
+    assert workflows.compare(fitted, classifier.hash, [], QUICK).result["images"]["n"] == 19
+
+
+def test_without_enough_images_for_an_interval_it_is_said_that_nothing_is_proved(
+    fitted: Workspace, classifier
+):
+    ids = fitted.query(Filter(split="test"))
+    with fitted.database.write() as connection:
+        connection.executemany("UPDATE samples SET split = '' WHERE id = ?", [(id,) for id in ids[9:]])
+    result = workflows.compare(fitted, classifier.hash, [], QUICK).result
+    assert result["images"]["n"] == 9 and figures(result["arms"][0])["accuracy"]["low"] is None
+    assert any("only 9 images: too few for an interval" in note for note in result["notes"])
+    assert not any("wide" in note for note in result["notes"])
+
+
 def test_what_cannot_be_compared_is_said(fitted: Workspace, classifier, empty_workspace: Workspace):
     with pytest.raises(InputError, match="nothing to compare"):
         workflows.compare(fitted, "active", [], dataclasses.replace(QUICK, free=False))

@@ -18,6 +18,7 @@ from ltg_core.cli import main
 from ltg_core.data.records import Filter, NewSample
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import DatasetError, EndpointError, InputError
+from ltg_core.workflows.imagined import effect, pairs
 from ltg_core.workflows.naming_tasks import NAMING_TASKS
 from ltg_core.workflows.terming import describe
 from tests.conftest import SIGNS, draw
@@ -170,6 +171,7 @@ def test_guided_images_are_named_against_their_controls(
     (only,) = workflows.slices(fitted, "found")
     assert only.name == "stop with dark night" and run.result["samples"] == 12
     got = only.evidence
+    assert got["effect"]["errors"] == got["effect"]["percentiles"] == [None, None], "nobody has scored them"
     assert (
         got["n"] == 12
         and got["bad"] >= 8
@@ -179,6 +181,31 @@ def test_guided_images_are_named_against_their_controls(
     )
     with pytest.raises(InputError, match="no metadata"):
         workflows.find_imagined(fitted, workflows.TermSettings(source="metadata"))
+
+
+def test_the_effect_of_a_term_is_in_errors_and_in_percentiles_of_the_signal(
+    fitted: Workspace, classifier: Any
+) -> None:
+    ids = fitted.query(Filter(split="test"))[:6]
+    fitted.set_predictions(classifier.hash, dict.fromkeys(ids[:2], (9, 0.5)))
+    fitted.set_predictions(classifier.hash, {one.id: (one.label, 0.5) for one in fitted.samples(ids[2:])})
+    fitted.set_scores(classifier.hash, "epistemic", {id: (0.1, 10.0 * k) for k, id in enumerate(ids[:5])})
+    fitted.set_scores(classifier.hash, "epistemic", {ids[5]: (0.1, float("nan"))})
+    got = effect(fitted, ids[:3], ids[3:])
+    assert got["signal"] == "epistemic" and got["errors"] == [pytest.approx(2 / 3), 0.0]
+    assert got["percentiles"] == [pytest.approx(10.0), pytest.approx(35.0)], (
+        "a sample without a score is left out"
+    )
+
+
+def test_quarantined_images_name_nothing(fitted: Workspace) -> None:
+    for place in range(6):
+        pair(fitted, place, dark=True)
+    guided = pairs(fitted)
+    assert len(guided) == 6
+    fitted.set_belief({guided[0].id: ("quarantined", "p"), guided[1].meta["control"]: ("quarantined", "p")})
+    assert {one.id for one in pairs(fitted)} == {one.id for one in guided[2:]}
+    assert len(pairs(fitted)) == 4
 
 
 def test_a_cause_is_checked_in_pairs_of_one_seed_and_shown_beside_the_pool(

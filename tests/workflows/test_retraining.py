@@ -147,6 +147,20 @@ def test_stopped_it_goes_on_to_the_same_weights_with_the_images_that_it_began_wi
         workflows.resume_retrain(fitted, broken.id)
 
 
+def test_stopped_it_does_not_go_on_without_an_image_that_it_had_chosen(fitted: Workspace, classifier):
+    token = CancelToken()
+    with pytest.raises(Cancelled):
+        workflows.retrain(
+            fitted, classifier, HEAD, cancel=token,
+            on_progress=lambda p: token.cancel() if "epoch 2" in p.message else None,
+        )  # fmt: skip
+    with fitted.database.write() as connection:
+        gone = fitted.query(Filter(split="train"))[3]
+        connection.execute("DELETE FROM samples WHERE id = ?", (gone,))
+    with pytest.raises(InputError, match=r"1 of the 54 images .* have been removed since.*start it again"):
+        workflows.resume_retrain(fitted, fitted.runs("retrain")[0].id)
+
+
 def test_held_out_images_and_what_was_made_from_them_are_never_learned_from(fitted: Workspace, classifier):
     test = fitted.query(Filter(split="test"))
     copy = fitted.image(test[0])
@@ -270,6 +284,15 @@ def test_what_cannot_be_done_is_said_before_anything_is_trained(
     with pytest.raises(UnsupportedError, match="--column"):
         workflows.retrain(fitted, classifier, HEAD, loss=LOSSES["group-dro"]())
     assert fitted.runs("retrain")[0].state == "failed"
+    read: list[str] = []
+    with pytest.raises(UnsupportedError, match=r"sampler 'group-balanced' needs groups.*--column"):
+        workflows.retrain(
+            fitted, classifier, WHOLE, sampler=SAMPLERS["group-balanced"](),
+            on_progress=lambda p: read.append(p.message),
+        )  # fmt: skip
+    assert not any("reading pictures" in said for said in read), "said before any picture is read"
+    planned = workflows.plan_retrain(fitted, classifier, HEAD, sampler=SAMPLERS["group-balanced"]())
+    assert "needs groups" in planned["problem"]
     with pytest.raises(InputError, match="each once"):
         workflows.retrain(fitted, classifier, HEAD, seeds=(1, 1))
     with pytest.raises(DatasetError, match="labelled real images"):

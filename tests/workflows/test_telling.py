@@ -15,6 +15,7 @@ from ltg_core.data.records import Filter
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import Cancelled, InputError
 from ltg_core.jobs import CancelToken
+from ltg_core.workflows.telling_change import told_of
 
 
 def words(text: str) -> str:
@@ -137,6 +138,11 @@ def test_what_an_arm_learned_from_is_told_with_how_to_read_it() -> None:
         "4.2 different ones" in figures and "real ones 9.0" in figures and "kernel distance 0.012" in figures
     )
     assert "equal numbers" in hint
+
+
+@pytest.mark.parametrize(("sure", "perhaps", "told"), [(0, 3, 3), (2, 30, 12), (20, 30, 20), (0, 0, 0)])
+def test_what_clearly_became_worse_is_listed_however_much_it_is(sure: int, perhaps: int, told: int) -> None:
+    assert told_of([{"certain": True}] * sure + [{"certain": False}] * perhaps) == told
 
 
 def test_a_comparison_of_this_classifier_is_told_before_and_after(

@@ -35,8 +35,8 @@ class Sampler(Params, ABC):
             groups: (N,) int64 groups, -1 for none.
         """
 
-    def epoch(self, labels: torch.Tensor, groups: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-        """Indices of one epoch, (N,) int64: a permutation, or draws with replacement.
+    def check(self, groups: torch.Tensor) -> None:
+        """Whether these groups (N,) int64 are enough, before a training begins.
 
         Raises:
             UnsupportedError: Groups are needed and there are none.
@@ -45,6 +45,14 @@ class Sampler(Params, ABC):
             raise UnsupportedError(
                 f"the sampler {self.NAME!r} needs groups: name a metadata column of the training images (--column)"
             )
+
+    def epoch(self, labels: torch.Tensor, groups: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        """Indices of one epoch, (N,) int64: a permutation, or draws with replacement.
+
+        Raises:
+            UnsupportedError: Groups are needed and there are none.
+        """
+        self.check(groups)
         chances = self.chances(labels, groups)
         if chances is None:
             return torch.randperm(len(labels), generator=rng)
