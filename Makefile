@@ -26,7 +26,7 @@ help:
 	@echo "make bench-guidance bench-throughput   guidance against ten others at matched effect; our code against the bare networks"
 	@echo "make bench-compare  what got worse since the last results"
 	@echo "make bench-large   importing, and a page over a million samples (ARGS='--samples 100000')"
-	@echo "make chaos       kills, full disks and other faults at 340 points, and what is there afterwards (an hour; goes on where it was stopped)"
+	@echo "make chaos       kills, full disks and other faults at some 400 points, and what is there afterwards (an hour; goes on where it was stopped)"
 	@echo "make load        50 users at once on the real server for ten minutes (ARGS='--users 20 --minutes 30')"
 	@echo "make film        record the loop on the demo into docs/screenshots/film.webp (Chromium, some three minutes)"
 	@echo "make coverage    which lines of ltg_core its own tests run, without browser and Ray (a quarter of an hour)"

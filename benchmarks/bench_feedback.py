@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.bench_demo import ASSETS, Oracles, names_of
-from benchmarks.measure import RESULTS, interval, machine, read_json, write_json
+from benchmarks.measure import RESULTS, commit, interval, machine, read_json, write_json
 from ltg_core import workflows
 from ltg_core.data.records import Filter
 from ltg_core.data.workspace import Workspace
@@ -206,6 +206,7 @@ def main() -> None:
         options.out,
         {
             "machine": machine(),
+            "commit": commit(),
             "seeds": options.seeds,
             "number": options.number,
             "real": len(bench.real),

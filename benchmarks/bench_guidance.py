@@ -149,8 +149,9 @@ def sweep(
     images: int,
     base: Guidance,
     stop_at: float = float("inf"),
+    again: bool = False,
 ) -> int:
-    """Run what is missing, seed by seed, first the first setting of every mode and four of ours; returns how many runs are still missing (where time ran out)."""
+    """Run what is missing (``again``: and what is of another commit), seed by seed, first the first setting of every mode and four of ours; returns how many runs are still missing (where time ran out)."""
     rank = {mode: place for place, mode in enumerate(settings)}
     wanted = sorted(
         ((mode, setting, seed) for seed in seeds for mode, many in settings.items() for setting in many),
@@ -165,7 +166,7 @@ def sweep(
         path = out / name_of(mode, setting, seed)
         key = {"mode": mode, "setting": setting, "seed": seed, "base": base.to_dict()}
         stored = read_json(path)
-        if stored is not None and stored["images"] >= images:
+        if stored is not None and stored["images"] >= images and (not again or stored["commit"] == commit()):
             # an image is the same in any batch; a setting that came later began at the value that changes nothing
             was = {**stored, "base": {**Guidance().to_dict(), **stored["base"]}}
             if {name: was[name] for name in key} == key:
@@ -207,6 +208,7 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="begin no further run after so many"
     )
+    parser.add_argument("--again", action="store_true", help="measure rows of other commits anew")
     parser.add_argument("--sweep-only", action="store_true", help="run what is missing, write no page")
     parser.add_argument(
         "--shapes", action="store_true", help="also count the large models' shapes (a minute)"
@@ -230,7 +232,7 @@ def main() -> None:
     if options.quick:
         base = dataclasses.replace(base, steps=4, candidates=3, draft_steps=2, survivors=1)
         settings = {mode: many[:1] for mode, many in settings.items()}
-    missing = sweep(ground, out, settings, seeds, images, base, stop_at)
+    missing = sweep(ground, out, settings, seeds, images, base, stop_at, options.again)
     print(f"{missing} runs are still missing" if missing else "every run is there")
     if options.pilot or options.quick or options.sweep_only:
         return

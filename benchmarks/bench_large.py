@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 
 from benchmarks import crowd
-from benchmarks.measure import RESULTS, machine, read_json, write_json
+from benchmarks.measure import RESULTS, commit, machine, read_json, write_json
 from benchmarks.page import Page
 from benchmarks.ui import served
 from benchmarks.users import children, memory
@@ -260,6 +260,7 @@ def main() -> int:
     if given.pictures:
         said["import"] = imported(given.work, given.pictures) | {
             "machine": machine(),
+            "commit": commit(),
             "load_average": load[0],
         }
         print(said["import"], flush=True)
@@ -271,7 +272,7 @@ def main() -> int:
             return 2
         found = paged(folder, given.samples, given.repeats)
         load.append(round(os.getloadavg()[0], 1))
-        about = {"machine": machine(), "load_average": load, "repeats": given.repeats}
+        about = {"machine": machine(), "commit": commit(), "load_average": load, "repeats": given.repeats}
         said[f"page {given.samples:,}"] = {**about, "disk_mb": _disk(folder), **found}
         write_json(given.out, said)
     return _tell(said)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from benchmarks.bench_demo import CLASSES, names_of
 from benchmarks.bench_feedback import FIRST, Bench, pad
-from benchmarks.measure import RESULTS, interval, machine, write_json
+from benchmarks.measure import RESULTS, commit, interval, machine, write_json
 from ltg_core import workflows
 from ltg_core.data.records import Filter
 from ltg_core.generators.base import Condition, Like
@@ -125,7 +125,10 @@ def main() -> None:
     found["embedding as a token, replaced"] = ways.told(ways.drawn(ways.token(True)))
     found["embedding as a token, added"] = ways.told(ways.drawn(ways.token(False)))
     first = [ways.seeds[0], ways.seeds[-1]]
-    write_json(options.out, {"machine": machine(), "seeds": first, "number": options.number, "ways": found})
+    write_json(
+        options.out,
+        {"machine": machine(), "commit": commit(), "seeds": first, "number": options.number, "ways": found},
+    )
     print("| way | on class | condition of the real image | cosine to it |\n|---|---|---|---|")
     for name, one in found.items():
         print(

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from benchmarks.measure import RESULTS, ROOT, machine, read_json, write_json
+from benchmarks.measure import RESULTS, ROOT, commit, machine, read_json, write_json
 from ltg_core import workflows
 from ltg_core.data.records import Filter
 from ltg_core.data.workspace import Workspace
@@ -202,7 +202,7 @@ def main() -> None:
     options = parser.parse_args()
     path = options.out / "naming.json"
     stored: dict[str, Any] = read_json(path) or {}
-    stored |= {"machine": machine(), "seeds": options.seeds, "pairs": options.pairs}
+    stored |= {"machine": machine(), "commit": commit(), "seeds": options.seeds, "pairs": options.pairs}
     if "search" in options.parts:
         rows = []
         for method, source in (("words", "vocabulary"), ("words", "metadata"), ("all pairs", "metadata")):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.bench_demo import ranking
-from benchmarks.measure import RESULTS, ROOT, machine, write_json
+from benchmarks.measure import RESULTS, ROOT, commit, machine, write_json
 from ltg_core.demo import plan
 from ltg_core.demo.build import ARCH, BuildSettings
 from ltg_core.demo.data import Split, scene_of
@@ -77,6 +77,7 @@ def measure(world: int, work: Path, heads: list[int]) -> dict[str, object]:
         "world": world,
         "heads": heads,
         "machine": machine(),
+        "commit": commit(),
         "accuracy_seen": float(1 - wrong[~hidden].mean()),
         "accuracy_unseen": float(1 - wrong[hidden].mean()),
         "signals": ranking(runs, wrong, hidden),

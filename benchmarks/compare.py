@@ -23,7 +23,7 @@ class Figure:
 
     Attributes:
         file: Below ``benchmarks/results``.
-        path: Keys down to it.
+        path: Keys down to it; in a list of records what their ``what`` says.
         better: "lower" or "higher".
         tolerance: Share by which it may get worse before it is called a regression: what two runs of one commit differ by.
     """
@@ -43,6 +43,15 @@ FIGURES = (
     *(Figure("throughput.json", (f"scoring, {n}", "value"), "higher", 0.05) for n in ("bundled", "resnet18")),
     Figure("throughput.json", ("head, seconds", "cpu_seconds"), "lower", 0.2),
     Figure("throughput.json", ("integrated gradients", "value"), "higher", 0.05),
+    *(Figure("load.json", (kind, "p95"), "lower", 0.5) for kind in ("browsing", "deciding", "pulse")),
+    Figure("load.json", ("mb_a_minute",), "lower", 0.5),
+    *(Figure("large.json", (f"page {n}", "server_mb"), "lower", 0.1) for n in ("100,000", "900,000", "1,000,000")),
+    *(Figure("large.json", ("page 100,000", "events", e, "median_cpu_s"), "lower", 0.5) for e in ("next page", "filter: split", "order: epistemic")),
+    Figure("large.json", ("import", "first", "rows_a_second"), "higher", 0.3),
+    Figure("chaos.json", ("wrong",), "lower", 0.0),
+    *(Figure("feedback.json", ("arms", f"mended, entropy, {how}", "gain_on_class"), "higher", 0.25) for how in ("text alone", "captions", "start")),
+    Figure("ui.json", ("rows", "a class on and off", "median"), "lower", 0.3),
+    Figure("mutants.json", ("share",), "higher", 0.1),
 )  # fmt: skip
 
 
@@ -56,9 +65,11 @@ class Change:
 
     @property
     def worse(self) -> bool:
-        """Whether it is a regression."""
-        if self.before is None or self.now is None:
+        """Whether it is a regression; a figure that is no longer there is one."""
+        if self.before is None:
             return False
+        if self.now is None:
+            return True
         step = self.now - self.before if self.figure.better == "lower" else self.before - self.now
         return step > self.figure.tolerance * abs(self.before)
 
@@ -66,21 +77,20 @@ class Change:
         """For people."""
         name = " / ".join((self.figure.file, *self.figure.path))
         shown = [("–" if value is None else f"{value:.4g}") for value in (self.before, self.now)]
-        verdict = (
-            "REGRESSION"
-            if self.worse
-            else "new"
-            if self.before is None
-            else "missing"
-            if self.now is None
-            else "ok"
-        )
+        if self.before is None:
+            verdict = "new" if self.now is not None else "not measured"
+        elif self.now is None:
+            verdict = "MISSING"
+        else:
+            verdict = "REGRESSION" if self.worse else "ok"
         return f"| {name} | {shown[0]} | {shown[1]} | {self.figure.better} | {verdict} |"
 
 
 def found(content: Any, path: tuple[str, ...]) -> float | None:
     """The number behind keys, or None."""
     for key in path:
+        if isinstance(content, list):
+            content = {row.get("what"): row for row in content if isinstance(row, dict)}
         content = content.get(key) if isinstance(content, dict) else None
     return float(content) if isinstance(content, (int, float)) else None
 

@@ -162,6 +162,15 @@ def _large(shapes: Any) -> list[str]:
     return [*lines, "", "TFLOP of one call. " + "; ".join(calls) + ".", ""]
 
 
+def _commits(summary: dict[str, Any]) -> str:
+    """Of which code the rows are; a row that is there is not measured again."""
+    many = summary["commits"]
+    return ", ".join(
+        f"{name} ({count} run{'s' if count > 1 else ''})"
+        for name, count in sorted(many.items(), key=lambda one: -one[1])
+    )
+
+
 def _frontier(summary: dict[str, Any]) -> list[str]:
     """The comparison on the demo."""
     arms = summary["arms"]
@@ -171,7 +180,7 @@ def _frontier(summary: dict[str, Any]) -> list[str]:
     lines = [
         "## At matched effect, on the demo's model",
         "",
-        f"`make bench-guidance`, seeds {', '.join(map(str, seeds))}, {summary['machine']}, commit {summary['commit']}. Costs are counted FLOPs; the last "
+        f"`make bench-guidance`, seeds {', '.join(map(str, seeds))}, {summary['machine']}, commits {_commits(summary)}. Costs are counted FLOPs; the last "
         f"column compares CPU time, not wall time, for the machine was shared (load {load:.0f} on average).",
         "",
         "Same weights, noise, classifier, prompts (without a condition), 16 steps, and one function to climb or to choose by. All but ours as "
@@ -270,7 +279,7 @@ def _throughput(found: Any) -> list[str]:
         f"`make bench-throughput`, {found['machine']}; {_when(found)}. Ratios of CPU time; both sides take "
         "turns within one run, median and range. Scoring reads pictures from a workspace, computes outputs and all signals with percentiles, and "
         "stores them; the bare loop reads the same pictures by the same threads and runs the network. The bundled classifier (13 MFLOP an image) "
-        "is the hardest case. On a busy machine both sides lose time to other processes, which moves a ratio towards 1; above 1 it is noise. Five other runs of that code, as busy, gave 0.91 to 0.96.",
+        "is the hardest case. On a busy machine both sides lose time to other processes, which moves a ratio towards 1; above 1 it is noise.",
         *_missed(found),
         "",
     ]

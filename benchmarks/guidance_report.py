@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,7 @@ def main(arguments: list[str] | None = None) -> None:
     found = arms(folder / "demo", record["costs"])
     summary = {
         "commit": record["commit"],
+        "commits": Counter(read_json(path)["commit"] for path in (folder / "demo").glob("*__*.json")),
         "machine": record["machine"],
         "matched": matched(found),
         "arms": found,

@@ -32,7 +32,7 @@ import numpy as np
 
 from app.settings import free_port
 from app.users import Users, folder_of
-from benchmarks.measure import RESULTS, ROOT, machine, write_json
+from benchmarks.measure import RESULTS, ROOT, commit, machine, write_json
 from benchmarks.page import Page, Refused
 from benchmarks.users import PASSWORD, children, memory, until
 
@@ -330,7 +330,7 @@ def _said(
     late = np.array([p for p in points if p[0] > points[-1][0] / 3])
     slope = float(np.polyfit(late[:, 0] / 60, late[:, 1], 1)[0]) if len(late) > 3 else float("nan")
     said: dict[str, Any] = {
-        "machine": machine(), "load_average": [round(load[0], 1), round(float(np.mean(load)), 1)],
+        "machine": machine(), "commit": commit(), "load_average": [round(load[0], 1), round(float(np.mean(load)), 1)],
         "users": given.users, "minutes": given.minutes, "think_s": given.think,
         "actions": sum(client.acted for client in clients), "pulses": len(tally.seconds["pulse"]),
         "browsing": _quantiles(browsing), "deciding": _quantiles(tally.seconds["decide"]),

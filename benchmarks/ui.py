@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import RESULTS, ROOT, machine, write_json
+from benchmarks.measure import RESULTS, ROOT, commit, machine, write_json
 
 CHROMIUM = "/usr/bin/chromium"
 # Quiet, and unable to reach anything but this machine.
@@ -361,7 +361,7 @@ def report(rows: list[Result], samples: int) -> None:
     ]
     out = RESULTS
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "ui.json", {"machine": machine(), "samples": samples, "rows": rows})
+    write_json(out / "ui.json", {"machine": machine(), "commit": commit(), "samples": samples, "rows": rows})
     (out / "ui.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.chaos.__main__ import wanted
 from benchmarks.chaos.steps import Curation, Generation, Import, decisions
 from ltg_core import curation
 from ltg_core.data.records import NewSample
@@ -48,6 +49,13 @@ slow = attempt(lambda ack: __import__("time").sleep(60), after=0.2)
 print(json.dumps({"writes": whole.writes, "acks": whole.acks, "rows": rows, "bad": [bad.error, bad.ours, bad.killed],
                   "slow": [slow.killed, slow.error]}))
 """
+
+
+def test_points_that_other_code_has_passed_are_tried_again_after_those_that_nobody_tried():
+    rows = [{"fault": "kill", "number": 0, "code": "a"}, {"fault": "kill", "number": 1, "code": "b"}]
+    rows.append({"fault": "busy", "number": 0})  # of before codes were noted
+    asked = wanted(["kill", "busy"], 3, rows, "b")
+    assert asked == [("kill", 2), ("busy", 1), ("kill", 0), ("busy", 0)]
 
 
 def test_a_child_is_killed_before_each_of_its_writes(tmp_path: Path):

@@ -52,7 +52,7 @@ class Campaign:
             if not ws.count(Filter(verdict="accepted")):
                 curation.set_verdict(ws, ws.query(Filter(split="train"), limit=12), "accepted")
             ws.database.rows("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._notes = work / f"whole-{_code()}.json"
+        self._notes = work / f"whole-{code()}.json"
         known: dict[str, Any] = read_json(self._notes) or {}
         self._whole = {name: Outcome(**said) for name, said in known.items()}
         self._disks = faults.can_mount(work / "disk")
@@ -281,7 +281,7 @@ class Campaign:
         return wrong
 
 
-def _code() -> str:
+def code() -> str:
     """Changes with the code of the package: what an unbroken run makes belongs to it."""
     summed = hashlib.sha256()
     for path in sorted((ROOT / "ltg_core").rglob("*.py")) + sorted(Path(__file__).parent.glob("*.py")):

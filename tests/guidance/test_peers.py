@@ -190,15 +190,29 @@ def test_results_are_compared_with_the_last_commit_that_has_others(tmp_path: Pat
 
     git("init", "-q")
     write(1.0, 10.0)
-    assert verdicts() == ["new", "new", "new"]
+    assert verdicts() == ["new", "new", "not measured"]
     git("add", "-A")
     git("commit", "-qm", "first")
-    assert verdicts() == ["new", "new", "new"], "the same content is no earlier result"
+    assert verdicts() == ["new", "new", "not measured"], "the same content is no earlier result"
     write(1.05, 8.0)
-    assert verdicts() == ["ok", "REGRESSION", "new"]
+    assert verdicts() == ["ok", "REGRESSION", "not measured"]
     git("add", "-A")
     git("commit", "-qm", "second")
-    assert verdicts() == ["ok", "REGRESSION", "new"]
+    assert verdicts() == ["ok", "REGRESSION", "not measured"]
     write(1.2, 9.0)
-    assert verdicts() == ["REGRESSION", "ok", "new"] and verdicts("HEAD~1") == ["REGRESSION", "ok", "new"]
-    assert (tmp_path / "results" / "a.json").unlink() is None and verdicts()[0] == "missing"
+    assert verdicts() == ["REGRESSION", "ok", "not measured"] and verdicts("HEAD~1") == [
+        "REGRESSION",
+        "ok",
+        "not measured",
+    ]
+    assert (tmp_path / "results" / "a.json").unlink() is None and verdicts()[0] == "MISSING"
+    assert compare.compare("", tmp_path / "results", tmp_path, figures)[0].worse, "what is gone is no success"
+
+
+def test_a_figure_is_found_below_keys_and_in_lists_of_records() -> None:
+    content = {"rows": [{"what": "a click", "median": 2}, {"what": "another", "median": 3.5}], "text": "5"}
+    assert compare.found(content, ("rows", "another", "median")) == 3.5
+    assert (
+        compare.found(content, ("rows", "nothing", "median")) is None
+        and compare.found(content, ("text",)) is None
+    )
