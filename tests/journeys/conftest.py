@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from benchmarks.ui import CHROMIUM, FLAGS
 
@@ -87,11 +88,30 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``python app.py`` as a process of its own, with a new workspace."""
+def opened_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which the demo has been opened, to be copied; made once for all processes of these tests."""
+    from ltg_core.jobs import CancelToken
+    from ltg_core.workflows import tasks
+
     if not (demo_folder() / "generator" / "model_index.json").is_file():
         pytest.skip("the demo's generator is not there; 'python -m ltg_core demo build' makes it")
-    with serve(tmp_path_factory.mktemp("journey")) as address:
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "opened-demo"
+    with FileLock(f"{place}.lock"):
+        if not place.exists():
+            half = place.with_name("opening-demo")
+            folder = {"folder": str(demo_folder())}
+            tasks.do(str(half), "open_demo", folder, lambda progress: None, CancelToken())
+            half.rename(place)
+    return place
+
+
+@pytest.fixture(scope="session")
+def server(browser: Any, opened_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``python app.py`` as a process of its own, with the demo in its workspace."""
+    folder = tmp_path_factory.mktemp("journey")
+    shutil.copytree(opened_demo, folder / "ws")
+    with serve(folder) as address:
         yield address
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ def ask(page: Any, text: str) -> None:
 
 
 @pytest.fixture
-def alone(browser: Any, tmp_path: Path) -> Iterator[Visit]:
+def alone(browser: Any, opened_demo: Path, tmp_path: Path) -> Iterator[Visit]:
     """A visitor of a workspace to which no other journey has added samples that nobody has scored."""
+    shutil.copytree(opened_demo, tmp_path / "ws")
     with serve(tmp_path) as address, visiting(browser, address) as seen:
         yield seen
 
