@@ -86,7 +86,7 @@ def find_habits(ctx: AppContext, column: str = "") -> Job:
     model = ctx.need_classifier().hash
     arguments: dict[str, Any] = {"classifier": model, "signal": _signal(ctx, model)}
     if column:
-        if column not in workflows.context_columns(ctx.workspace):
+        if column not in [name for name, _ in workflows.coverage_columns(ctx.workspace)]:
             raise InputError(
                 f"the column {column!r} is not here any more, or has too many values to be context"
             )
@@ -126,7 +126,7 @@ def habits(ctx: AppContext, *, words: bool, busy: bool) -> Node | None:
 
     off = {"disabled": "true"} if busy else {}
     run = next((run for run in ctx.workspace.runs("habits") if run.state == "done"), None)
-    columns = workflows.context_columns(ctx.workspace)
+    columns = [name for name, _ in workflows.coverage_columns(ctx.workspace)]
     if not words and not columns and run is None:
         return None
     buttons = [h("button", "Find habits in words", act=("habits", {}), type="button", **off)] if words else []

@@ -113,7 +113,7 @@ from ltg_core.workflows.slicing import (
     slice_of,
     slices,
 )
-from ltg_core.workflows.spurious import context_columns, find_habits
+from ltg_core.workflows.spurious import find_habits
 from ltg_core.workflows.telling import report_path, suggest, tell
 from ltg_core.workflows.terming import SOURCES, TermSettings, vocabulary_of
 from ltg_core.workflows.tracing import ImageTrace, RunTrace, run_trace
@@ -208,7 +208,6 @@ __all__ = [
     "features",
     "figure_words",
     "film_strips",
-    "context_columns",
     "find_habits",
     "find_asked",
     "find_imagined",

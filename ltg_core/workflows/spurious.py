@@ -100,15 +100,6 @@ def find_habits(
     return recording.run
 
 
-def context_columns(ws: Workspace) -> list[str]:
-    """Metadata columns of real samples that may be context: two values or more, and not too many."""
-    found, base = [], ws.columns.base()
-    for name in ws.meta_columns():
-        if name not in NO_CONDITIONS and 2 <= len(ws.columns.meta(name, base).values) <= _MOST_VALUES:
-            found.append(name)
-    return found
-
-
 def _taught(there: np.ndarray, own: np.ndarray) -> dict[str, float | None]:
     """How often the training samples of the class that is said, and those of the others, show the term."""
     return {
