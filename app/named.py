@@ -185,18 +185,25 @@ def _lift_table(run: Run) -> Node | None:
             h("td", f"{one['n']:,}"),
             h(
                 "td",
-                h("b", f"{one['change']:+.0f}"),
-                h("span.soft", f" ({one['low']:+.0f} to {one['high']:+.0f})"),
+                h("b", _signed(one["change"])),
+                h("span.soft", f" ({_signed(one['low'])} to {_signed(one['high'])})"),
             ),
             h("td.soft", small(one["q"])),
         )
         for one in found[:_HABITS]
     ]
     return h(
-        "div",
-        h("p.soft", f"What moves the {signal} within a class, in percentiles against samples without it:"),
+        "div.lifts",
+        h(
+            "p.soft",
+            f"What moves the {signal} signal within a class, in percentiles against samples without it:",
+        ),
         _framed(("Shown", "samples", "percentiles", "q"), rows),
     )
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.0f}".replace("-", "−")
 
 
 def _framed(head: Sequence[str], rows: Sequence[Node]) -> Node:

@@ -314,7 +314,7 @@ def test_habits_of_a_metadata_column_are_found_and_what_moves_the_signal_stands_
     assert job.state == "done" and job.spec.arguments["columns"] == ["ground"], job.reason
     told = texts(listing(ctx, "entropy"))
     assert f"ground snow {ctx.workspace.label_names()[0]}" in " ".join(told.split())
-    assert "What moves the epistemic within a class" in told and "+60" in told
+    assert "What moves the epistemic signal within a class" in told and "+60" in told
     ws.set_predictions(model, {id: (one.pred, one.confidence) for id, one in before.items()})
     ws.set_scores(model, "entropy", {id: (one.value, one.percentile) for id, one in scores.items()})
 
