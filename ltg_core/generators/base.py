@@ -267,6 +267,11 @@ class Generator(abc.ABC):
         """`in_chunks` of this generator's size."""
         return in_chunks(function, *batches, size=self.chunk)
 
+    def rows(self, count: int) -> list[torch.Tensor]:
+        """The places of a batch of ``count``, a chunk in each part: what one graph of gradients may hold at a time."""
+        starts = range(0, count, self.chunk)
+        return [torch.arange(start, min(start + self.chunk, count)) for start in starts]
+
     def _resembling(self, like: Like | None, count: int) -> tuple[Inputs, Inputs]:
         """Inputs for the likeness, for both predictions; none without an image adapter."""
         if like is not None and like.by != "adapter":

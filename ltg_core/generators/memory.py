@@ -33,10 +33,11 @@ class Needs:
 
     Attributes:
         weights: Of each part of the generator.
-        denoise: One call of the denoiser, both predictions, without a gradient.
+        denoise: One call of the denoiser without a gradient; both predictions where guidance scales make two.
         decode: The full decoder, without a gradient.
         climb: Decoder of the guidance path with its gradient.
-        through: The same, and through the denoiser.
+        through: The same, and through every prediction of the denoiser.
+        feedback: The same, and through its conditional prediction alone.
     """
 
     weights: dict[str, int]
@@ -44,10 +45,11 @@ class Needs:
     decode: int
     climb: int
     through: int
+    feedback: int
 
     def of(self, rows: int, *, climb: str = "denoiser-free") -> int:
         """All that is needed for calls of so many images."""
-        with_gradient = {"none": 0, "full": self.through, "feedback": self.through}.get(climb, self.climb)
+        with_gradient = {"none": 0, "full": self.through, "feedback": self.feedback}.get(climb, self.climb)
         return sum(self.weights.values()) + rows * max(self.denoise, self.decode, with_gradient)
 
     def text(self, rows: int, *, climb: str = "denoiser-free") -> str:
@@ -73,25 +75,34 @@ def needs(generator: Generator, prompt: str = "") -> Needs:
     twin.codec = generator.codec.imitated(_imitated)
     twin.device = torch.device("meta")
     prompt = prompt or ("0" if generator.language == "classes" else "a photo")
-    asked = {name: value.to("meta") for name, value in generator.condition([prompt]).asked.items()}
+    condition = generator.condition([prompt])
+    asked = {name: value.to("meta") for name, value in condition.asked.items()}
     asked.pop("image", None)
-    pair = {name: torch.cat([value, value]) for name, value in asked.items()}
     z = torch.empty(1, *generator.latent_shape, device="meta")
 
-    def climb(through: bool) -> None:
-        start = z.clone().requires_grad_(True)
-        clean = twin.predict(start, 500.0, asked) + start if through else start
+    def predict(start: torch.Tensor, predictions: int) -> torch.Tensor:
+        inputs = {name: torch.cat([value] * predictions) for name, value in asked.items()}
+        output: torch.Tensor = twin.predict(torch.cat([start] * predictions), 500.0, inputs)
+        return output
+
+    def climb(predictions: int) -> None:
+        start = clean = z.clone().requires_grad_(True)
+        if predictions:
+            output = predict(start, predictions)
+            clean = sum((output[row : row + 1] for row in range(predictions)), start)
         _go_back(twin.decode(clean, tiny=True).sum(), start)
 
+    every = 1 if condition.other is None else 2
     with torch.no_grad():
-        denoise = peak(lambda: twin.predict(torch.cat([z, z]), 500.0, pair))
+        denoise = peak(lambda: predict(z, every))
         decode = peak(lambda: twin.decode(z))
     return Needs(
         weights=weights_of(generator.folder, generator.dtype),
         denoise=denoise,
         decode=decode,
-        climb=peak(lambda: climb(False)),
-        through=peak(lambda: climb(True)),
+        climb=peak(lambda: climb(0)),
+        through=peak(lambda: climb(every)),
+        feedback=peak(lambda: climb(1)),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ltg_core.generators.base import Denoise, Estimate, Generator
+from ltg_core.generators.base import Condition, Denoise, Estimate, Generator
 from ltg_core.generators.schedule import Schedule
 from ltg_core.guidance.objective import Objective
 from ltg_core.guidance.settings import Guidance
@@ -79,6 +79,7 @@ def climb(
     denoise: Denoise,
     generator: Generator,
     schedule: Schedule,
+    condition: Condition,
     objective: Objective,
     labels: Labels,
     guidance: Guidance,
@@ -89,9 +90,10 @@ def climb(
     """Wrap a denoiser: z0 <- z0 + w gap g / rms(g), per sample, at the guided steps.
 
     "denoiser-free" takes g = dJ/dz0 at the clean estimate (as MPGD does), "full" takes g = dJ/dz_t through the
-    denoiser (as the algorithm box of Longtail Guidance does). The unit of the step, the gap that the text makes in
-    the clean estimate, is ours; it makes the weight dimensionless. Samples whose signal has reached the target
-    percentile are left alone; non-finite or vanishing gradients are skipped and counted in the trace. ``weights`` (B,)
+    generator's own denoiser for ``condition`` (as the algorithm box of Longtail Guidance does), one graph a chunk. The
+    unit of the step, the gap that the text makes in the clean estimate, is ours; it makes the weight dimensionless.
+    Samples whose signal has reached the target percentile are left alone; non-finite or vanishing gradients are
+    skipped and counted in the trace. ``weights`` (B,)
     gives every sample its own. ``memory`` goes on where another wrapper of the same rows ended.
     """
     active, held = guided_steps(guidance, len(schedule)), held_steps(guidance, len(schedule))
@@ -117,7 +119,14 @@ def climb(
             trace.append({**_entry(index, memory.level, weight, used), "held": True})
             return shifted(estimate, b, memory.direction, memory.level < top)
         if guidance.climb == "full":
-            estimate, gradient, level = _through_denoiser(denoise, generator, objective, labels, z, index)
+            parts = [
+                _through_denoiser(
+                    generator.denoiser(schedule, condition.take(rows)),
+                    *(generator, objective, labels[rows], z[rows], index),
+                )
+                for rows in generator.rows(len(z))
+            ]
+            estimate, gradient, level = _joined(parts)
         else:
             with torch.no_grad():
                 estimate = denoise(z, index)
@@ -157,10 +166,13 @@ def _at_estimate(
     return packed[:, :-1].view_as(clean), packed[:, -1]
 
 
+_Through = tuple[Estimate, torch.Tensor, torch.Tensor]
+
+
 def _through_denoiser(
     denoise: Denoise, generator: Generator, objective: Objective, labels: Labels, z: Latents, index: int
-) -> tuple[Estimate, torch.Tensor, torch.Tensor]:
-    """The gradient of the whole batch in one graph; the denoiser itself works in chunks."""
+) -> _Through:
+    """Estimate, gradient and level of a chunk at most, from one graph."""
     before = generator.calls["U"]
     with torch.enable_grad():
         start = z.detach().requires_grad_(True)
@@ -176,6 +188,14 @@ def _through_denoiser(
     _count_backward(generator, objective, len(z))
     detached = Estimate(estimate.clean.detach(), estimate.output.detach(), estimate.gap)
     return detached, gradient, both[:, 1].detach()
+
+
+def _joined(parts: list[_Through]) -> _Through:
+    estimates = [part[0] for part in parts]
+    clean, output, gap = (
+        torch.cat([getattr(e, name) for e in estimates]) for name in ("clean", "output", "gap")
+    )
+    return Estimate(clean, output, gap), torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts])
 
 
 def loud(generator: Generator, total: torch.Tensor) -> torch.Tensor:

@@ -34,11 +34,16 @@ def feedback(
     Latents of unbounded variance (Euler schedulers) are brought to unit variance for the mixture, ours.
     """
     active = guided_steps(guidance, len(schedule))
-    predict = generator.denoiser(schedule, condition.alone())
-    repeats = guidance.repeats
+    alone, repeats = condition.alone(), guidance.repeats
 
     def gradient_of(z: Latents, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        parts = [part_of(rows, z[rows], index) for rows in generator.rows(len(z))]
+        return torch.cat([gradient for gradient, _ in parts]), torch.cat([level for _, level in parts])
+
+    def part_of(rows: torch.Tensor, z: Latents, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of a chunk at most, from one graph."""
         sigma = schedule.noise_amplitude(index)
+        predict = generator.denoiser(schedule, alone.take(rows))
         before = generator.calls["U"]
         with torch.enable_grad():
             start = z.detach().requires_grad_(True)
@@ -52,7 +57,7 @@ def feedback(
             def one(latent: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
                 return torch.stack(criterion(generator.decode(latent, tiny=True), y), dim=1)
 
-            both = generator.chunked(one, mixed, labels)
+            both = generator.chunked(one, mixed, labels[rows])
             total = both[:, 0].sum() if "unscaled" in repeats else loud(generator, both[:, 0])
             (gradient,) = torch.autograd.grad(total, start)
         generator.calls["Ub"] += generator.calls["U"] - before

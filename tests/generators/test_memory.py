@@ -71,7 +71,9 @@ def test_the_estimate_of_every_family_grows_with_what_is_asked(name: str, model_
     network = getattr(generator, generator.denoiser_part)
     size = sum(value.numel() for value in network.state_dict().values()) * 4
     assert found.weights[generator.denoiser_part] == size
-    assert found.denoise > 0 and found.through > found.climb
+    paired = generator.condition(asks(generator, 1)).other is not None
+    assert found.denoise > 0 and found.feedback > found.climb
+    assert found.through >= found.feedback and (found.through > found.feedback) == paired
     assert found.of(8) > found.of(1) > sum(found.weights.values())
     assert found.of(2, climb="full") > found.of(2)
     assert "GiB" in found.text(4)
