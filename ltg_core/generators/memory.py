@@ -106,30 +106,34 @@ def needs(generator: Generator, prompt: str = "") -> Needs:
     )
 
 
-def fit_before(generator: Generator, climb: str, *, available: int | None = None) -> str:
-    """Take fewer rows a call where the estimate says that they would not fit.
+def fit_before(generator: Generator, climb: str, *, available: int | None = None) -> tuple[int, str]:
+    """How many rows a call should have where the estimate says that the generator's own number would not fit.
 
     Args:
-        generator: A loaded one; its ``chunk`` is changed.
+        generator: A loaded one; it stays as it is.
         climb: As in `Guidance`.
         available: Bytes; nine tenths of the device's memory if not given.
 
     Returns:
-        What was done, in words; empty where everything fits, and for small models, which are not looked at.
+        The rows, and what is otherwise than asked, in words: nothing where everything fits, and for small models,
+        which are not looked at.
     """
+    own = rows = generator.chunk
     if available is None and sum(weights_of(generator.folder, generator.dtype).values()) < _SMALL:
-        return ""
+        return own, ""
     found = needs(generator)
     room = available if available is not None else int(0.9 * _memory_of(generator.device))
-    before = generator.chunk
-    while generator.chunk > 1 and found.of(generator.chunk, climb=climb) > room:
-        generator.chunk //= 2
-    if found.of(generator.chunk, climb=climb) > room:
-        return f"{found.text(1, climb=climb)}, more than the {room / _GIB:.1f} GiB that there are; it may not run"
-    if generator.chunk == before:
-        return ""
-    needed = found.text(before, climb=climb)
-    return f"{before} images at a time would need {needed}; {generator.chunk} are made at a time"
+    while rows > 1 and found.of(rows, climb=climb) > room:
+        rows //= 2
+    if found.of(rows, climb=climb) > room:
+        text = found.text(1, climb=climb)
+        return rows, f"{text}, more than the {room / _GIB:.1f} GiB that there are; it may not run"
+    if rows == own:
+        return own, ""
+    return (
+        rows,
+        f"{own} images at a time would need {found.text(own, climb=climb)}; {rows} are made at a time",
+    )
 
 
 def _memory_of(device: torch.device) -> int:
@@ -167,6 +171,8 @@ def _go_back(result: torch.Tensor, start: torch.Tensor) -> None:
 
 def shrinking(generator: Generator, work: Callable[[], _T], say: Callable[[str], None]) -> _T:
     """Do ``work``; when memory runs out do it again from the beginning with half as many rows in every call.
+
+    The generator keeps the smaller number: whoever begins a piece of work gives it back (`Generator.at_rows`).
 
     From the beginning, because the number of rows is part of what decides an image's last bits: all images of one
     piece of work are made with the same.

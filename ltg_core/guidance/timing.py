@@ -134,7 +134,8 @@ def shares_of(noise: Sequence[float], noise_draft: Sequence[float]) -> Shares:
 
 
 def _examine(generator: Generator, target: Target, images: np.ndarray, labels: torch.Tensor) -> Any:
-    return examine(generator, target, Guidance().signal, images, labels)
+    with generator.at_rows(generator.chunk):
+        return examine(generator, target, Guidance().signal, images, labels)
 
 
 def _row(rows: int, call: Callable[[], Any], times: int = 2) -> float:

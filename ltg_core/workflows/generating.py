@@ -89,7 +89,7 @@ def generate(
         Cancelled: On request.
         WorkspaceError: The disk is full; finished units are kept.
     """
-    said = fit_before(generator, guidance.climb if guidance.climbs else "none")
+    chunk, said = fit_before(generator, guidance.climb if guidance.climbs else "none")
     if said:
         log.warning("%s", said)
     settings: dict[str, Any] = {
@@ -106,7 +106,7 @@ def generate(
         "aim": dict(aim or {}),
         "unit": unit,
         "generator": str(getattr(generator, "folder", generator.name)),
-        "chunk": generator.chunk,
+        "chunk": chunk,
     }
     if generator.options.to_dict():
         settings["generator_options"] = generator.options.to_dict()

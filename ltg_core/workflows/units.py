@@ -91,14 +91,14 @@ class Units:
             Guidance.from_dict(self.settings["guidance"]),
             ValiditySettings.from_dict(self.settings["validity"]),
         )
-        self.units = 0
+        self.units, self.chunk = 0, self.maker.generator.chunk
 
     def do(self) -> None:
         """Make every unit that is not there."""
         count, size = len(self.settings["seeds"]), int(self.settings["unit"])
         rows = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
         self.units, engine = len(rows), self.ws.engine
-        self.maker.generator.chunk = self._chunk()
+        self.chunk = self._chunk()
         there = {int(s.meta["index"]) for s in self._made("guided")}
         todo = [Unit(number, part) for number, part in enumerate(rows) if not there.issuperset(part)]
         elsewhere = There[Unit](
@@ -129,7 +129,9 @@ class Units:
             done, all = unit.number * p.total + p.done, self.units * p.total
             self.on_progress(Progress(done, all, f"{p.message}, {self._which(unit)}", p.preview))
 
-        return self.maker.make(self._wanted(unit), report, self.cancel)
+        made = self.maker.make(self._wanted(unit), report, self.cancel)
+        self.chunk = made.result.chunk  # where memory has run out, the next unit does not try again
+        return made
 
     def _which(self, unit: Unit) -> str:
         rows = unit.rows
@@ -147,7 +149,7 @@ class Units:
             like=self._pictures("like", rows),
             weights=None if not weights else tuple(float(weights[i]) for i in rows),
         )
-        return Wanted(request, self._own_controls(rows), self.maker.generator.chunk)
+        return Wanted(request, self._own_controls(rows), self.chunk)
 
     def _options(self) -> dict[str, Any]:
         """What ``maker`` needs to load the same models in another process."""

@@ -83,12 +83,13 @@ def test_the_estimate_of_every_family_grows_with_what_is_asked(name: str, model_
 def test_what_would_not_fit_is_made_in_smaller_calls_and_said(model_folder: ModelFolder) -> None:
     generator = load_generator(model_folder("sd 1"))
     found = needs(generator)
-    assert fit_before(generator, "full") == "" and generator.chunk == 8  # small models are not looked at
-    assert fit_before(generator, "full", available=found.of(8, climb="full")) == ""
-    said = fit_before(generator, "full", available=found.of(3, climb="full"))
-    assert generator.chunk == 2 and said.startswith("8 images at a time would need about")
-    assert "it may not run" in fit_before(generator, "full", available=10)
-    assert generator.chunk == 1
+    assert fit_before(generator, "full") == (8, "")  # small models are not looked at
+    assert fit_before(generator, "full", available=found.of(8, climb="full")) == (8, "")
+    rows, said = fit_before(generator, "full", available=found.of(3, climb="full"))
+    assert rows == 2 and said.startswith("8 images at a time would need about")
+    rows, said = fit_before(generator, "full", available=10)
+    assert rows == 1 and "it may not run" in said
+    assert generator.chunk == 8, "the next run begins with its own number"
 
 
 def direction(generator: Generator) -> torch.Tensor:

@@ -1,0 +1,54 @@
+"""How many rows a network call has: a run's own matter, which no other run finds changed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from ltg_core import workflows
+from ltg_core.data.workspace import Workspace
+from ltg_core.errors import Cancelled
+from ltg_core.jobs import CancelToken, Progress
+from tests.workflows.test_generating import PLAIN, make, pictures
+
+
+def rows_of_units(ws: Workspace, run_id: str) -> list[tuple[int, int]]:
+    """Rows of a call, and how many notes, of each unit."""
+    records = [json.loads(path.read_text()) for path in sorted(ws.run_folder(run_id).glob("unit-*.json"))]
+    return [(record["chunk"], len(record["notes"])) for record in records]
+
+
+def test_a_run_after_one_that_ran_out_of_memory_is_that_of_a_fresh_process(
+    fitted: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = workflows.active_generator(fitted)
+    own, predict, token = generator.chunk, generator.predict, CancelToken()
+    fresh = make(fitted, 2, PLAIN)
+
+    def limited(z: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if len(z) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return predict(z, *rest)
+
+    def stop(step: Progress) -> None:
+        if "17 to 18" in step.message:
+            token.cancel()
+
+    monkeypatch.setattr(generator, "predict", limited)
+    with pytest.raises(Cancelled):
+        make(fitted, 18, PLAIN, on_progress=stop, cancel=token)
+    monkeypatch.undo()
+    tight = fitted.runs("generate")[0]
+    assert tight.settings["chunk"] == own and generator.chunk == own
+    assert rows_of_units(fitted, tight.id) == [(2, 2), (2, 0)], (
+        "what was found is kept for the run's next unit"
+    )
+    after = make(fitted, 2, PLAIN)
+    assert after.settings == fresh.settings and rows_of_units(fitted, after.id) == [(own, 0)]
+    assert pictures(fitted, after.id) == pictures(fitted, fresh.id)
+    workflows.resume_generate(fitted, tight.id)
+    assert rows_of_units(fitted, tight.id)[2] == (2, 0), "a resumed run goes on as it was stopped"
+    assert generator.chunk == own
