@@ -137,6 +137,8 @@ def generate(
     order = {
         name: value for name, value in settings.items() if name != "generator"
     }  # its folder may be elsewhere
+    if "generator_options" in order:
+        order["generator_options"] = generator.options.placeless()
     run_id = ws.engine.run_id("generate", {**order, "hashes": hashes})
     if run_id and (there := ws.known_run(run_id)) is not None and there.state == "done":
         return there

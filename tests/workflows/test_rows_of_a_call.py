@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,12 @@ import torch
 from ltg_core import workflows
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import Cancelled
+from ltg_core.generators.options import BEST, GeneratorOptions
 from ltg_core.jobs import CancelToken, Progress
+from tests.generators.tiny_models import model_folder
 from tests.workflows.test_generating import PLAIN, make, pictures
+
+__all__ = ["model_folder"]
 
 
 def rows_of_units(ws: Workspace, run_id: str) -> list[tuple[int, int]]:
@@ -52,3 +58,17 @@ def test_a_run_after_one_that_ran_out_of_memory_is_that_of_a_fresh_process(
     workflows.resume_generate(fitted, tight.id)
     assert rows_of_units(fitted, tight.id)[2] == (2, 0), "a resumed run goes on as it was stopped"
     assert generator.chunk == own
+
+
+def test_a_measured_number_is_remembered_as_it_was_measured(
+    fitted: Workspace, model_folder: Callable[[str], Path]
+) -> None:
+    """Each process would find its own, and shards would speak of different runs."""
+    generator = workflows.use_generator(fitted, model_folder("sd 1"), options=GeneratorOptions(chunk=BEST))
+    remembered = {"chunk": generator.chunk}
+    assert generator.chunk >= 1 and workflows.generator_options(fitted) == remembered
+    assert workflows.active_generator(fitted) is generator, "it is not loaded twice"
+    record = fitted.get_state("generator")
+    fitted.put_state("generator", record | {"options": {"chunk": BEST}})  # as earlier versions wrote it
+    assert workflows.active_generator(fitted) is generator
+    assert workflows.generator_options(fitted) == remembered
