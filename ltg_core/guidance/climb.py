@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from ltg_core.generators.base import Condition, Denoise, Estimate, Generator
+from ltg_core.generators.base import Calls, Condition, Denoise, Estimate, Generator
 from ltg_core.generators.schedule import Schedule
 from ltg_core.guidance.objective import Objective
 from ltg_core.guidance.settings import Guidance
@@ -155,11 +157,10 @@ def _at_estimate(
     generator: Generator, objective: Objective, labels: Labels, clean: Latents
 ) -> tuple[torch.Tensor, torch.Tensor]:
     def one(z0: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        with torch.enable_grad():
+        with torch.enable_grad(), counted_back(generator.calls, objective.calls):
             z0 = z0.detach().requires_grad_(True)
             judged = objective(generator.decode(z0, tiny=True), y)
             (gradient,) = torch.autograd.grad(loud(generator, judged.total), z0)
-        _count_backward(generator, objective, len(z0))
         return _with_level(gradient, judged.level)
 
     packed = generator.chunked(one, clean, labels)
@@ -173,8 +174,7 @@ def _through_denoiser(
     denoise: Denoise, generator: Generator, objective: Objective, labels: Labels, z: Latents, index: int
 ) -> _Through:
     """Estimate, gradient and level of a chunk at most, from one graph."""
-    before = generator.calls["U"]
-    with torch.enable_grad():
+    with torch.enable_grad(), counted_back(generator.calls, objective.calls):
         start = z.detach().requires_grad_(True)
         estimate = denoise(start, index)
 
@@ -184,8 +184,6 @@ def _through_denoiser(
 
         both = generator.chunked(one, estimate.clean, labels)
         (gradient,) = torch.autograd.grad(loud(generator, both[:, 0]), start)
-    generator.calls["Ub"] += generator.calls["U"] - before
-    _count_backward(generator, objective, len(z))
     detached = Estimate(estimate.clean.detach(), estimate.output.detach(), estimate.gap)
     return detached, gradient, both[:, 1].detach()
 
@@ -213,11 +211,14 @@ def _rms(x: torch.Tensor) -> torch.Tensor:
     return x.flatten(1).square().mean(dim=1).sqrt()
 
 
-def _count_backward(generator: Generator, objective: Objective, rows: int) -> None:
-    generator.calls["Tb"] += rows
-    objective.calls["Cb"] += rows * (3 if objective.augment else 1)
-    if objective.judge is not None:
-        objective.calls["Jb"] += rows
+@contextlib.contextmanager
+def counted_back(*counters: Calls) -> Iterator[None]:
+    """Where a gradient goes through everything that is called: each forward pass counts as a backward pass, too."""
+    before = {id(calls): (calls, Calls(calls)) for calls in counters}
+    yield
+    for calls, earlier in before.values():
+        for name, number in (calls - earlier).items():
+            calls[f"{name}b"] += number
 
 
 def _entry(

@@ -6,7 +6,7 @@ import torch
 
 from ltg_core.generators.base import Condition, Denoise, Estimate, Generator
 from ltg_core.generators.schedule import Schedule
-from ltg_core.guidance.climb import Trace, guided_steps, loud, unit_direction
+from ltg_core.guidance.climb import Trace, counted_back, guided_steps, loud, unit_direction
 from ltg_core.guidance.criterion import Criterion
 from ltg_core.guidance.settings import Guidance
 from ltg_core.types import Labels, Latents
@@ -44,8 +44,7 @@ def feedback(
         """Of a chunk at most, from one graph."""
         sigma = schedule.noise_amplitude(index)
         predict = generator.denoiser(schedule, alone.take(rows))
-        before = generator.calls["U"]
-        with torch.enable_grad():
+        with torch.enable_grad(), counted_back(generator.calls, criterion.calls):
             start = z.detach().requires_grad_(True)
             estimate = predict(start, index)
             clean = estimate.clean
@@ -60,7 +59,6 @@ def feedback(
             both = generator.chunked(one, mixed, labels[rows])
             total = both[:, 0].sum() if "unscaled" in repeats else loud(generator, both[:, 0])
             (gradient,) = torch.autograd.grad(total, start)
-        generator.calls["Ub"] += generator.calls["U"] - before
         return gradient, both[:, 1].detach()
 
     def wrapped(z: Latents, index: int) -> Estimate:

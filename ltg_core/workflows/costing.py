@@ -166,7 +166,8 @@ def _batches(
 def _seconds(part: _Part, seconds: Mapping[str, float]) -> float:
     """Of a unit: its calls, a tiny decode and a classification a look, the examination of what came out."""
     looks = part.looks * (seconds["T"] + seconds["C"])
-    own = sum(number * seconds.get(name, 0.0) for name, number in part.calls.items())
+    known = {"Db": seconds.get("Tb", 0.0), **seconds}  # earlier versions knew no other name
+    own = sum(number * known.get(name, 0.0) for name, number in part.calls.items())
     return own + looks + part.examined * seconds["E"]
 
 
