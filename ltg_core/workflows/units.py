@@ -30,6 +30,7 @@ from ltg_core.workflows.making import RESULTS, Made, Maker, Wanted, judge_of
 from ltg_core.workflows.recording import Recording
 from ltg_core.workflows.scoring import refresh_scores, unscored
 from ltg_core.workflows.setup import reference_path, where_classifier
+from ltg_core.workflows.store import FeatureStore
 
 UNIT = 8
 """Images that are made and committed together. The division of a run into units is fixed before it starts."""
@@ -92,6 +93,7 @@ class Units:
             ValiditySettings.from_dict(self.settings["validity"]),
         )
         self.units, self.chunk = 0, self.maker.generator.chunk
+        self.store = FeatureStore(ws, classifier)  # one for the run: its index of all chunks is read once
 
     def do(self) -> None:
         """Make every unit that is not there."""
@@ -172,8 +174,8 @@ class Units:
         controls = self._keep_controls(unit, made)
         guided = self._keep_guided(unit, made, controls)
         kept = dict.fromkeys(c for c in controls if c)
-        keep_outputs(self.ws, self.target.classifier, [*guided, *kept], made.outputs)
-        refresh_scores(self.ws, self.target.classifier, [*guided, *kept])
+        keep_outputs(self.store, [*guided, *kept], made.outputs)
+        refresh_scores(self.ws, self.target.classifier, [*guided, *kept], store=self.store)
 
     def _own_controls(self, rows: list[int]) -> tuple[int, ...]:
         """Images of a sweep share their control, which is kept once: the places of those that bring one."""
@@ -277,8 +279,8 @@ class Units:
         return torch.cat([fit(fit.from_pil(picture)[None]) for picture in pictures])
 
     def _score(self, ids: list[str]) -> None:
-        compute_outputs(self.ws, self.target.classifier, ids)
-        refresh_scores(self.ws, self.target.classifier, ids)
+        compute_outputs(self.ws, self.target.classifier, ids, store=self.store)
+        refresh_scores(self.ws, self.target.classifier, ids, store=self.store)
 
     def _score_left(self) -> None:
         """Score what an earlier, broken attempt had stored and not scored: unit by unit, as it would have done itself,
