@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 import collections
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -128,7 +129,7 @@ class Generator(abc.ABC):
         calls: What has been computed so far.
         device: Where its networks are.
         dtype: Their precision.
-        chunk: Rows of every network call.
+        chunk: Rows of every network call; ``at_rows`` changes it for a piece of work.
         denoiser_part: Name of the part, and of the attribute, that denoises.
         language: What it is asked in: "text", "classes" (names or numbers of its own classes) or "nothing".
         classes: Names of its classes where it has any.
@@ -266,6 +267,20 @@ class Generator(abc.ABC):
     def chunked(self, function: Callable[..., torch.Tensor], *batches: torch.Tensor) -> torch.Tensor:
         """`in_chunks` of this generator's size."""
         return in_chunks(function, *batches, size=self.chunk)
+
+    @contextlib.contextmanager
+    def at_rows(self, rows: int) -> Iterator[None]:
+        """With so many rows in every network call; afterwards as many as before, whatever memory allowed meanwhile."""
+        before, self.chunk = self.chunk, rows
+        try:
+            yield
+        finally:
+            self.chunk = before
+
+    def rows(self, count: int) -> list[torch.Tensor]:
+        """The places of a batch of ``count``, a chunk in each part: what one graph of gradients may hold at a time."""
+        starts = range(0, count, self.chunk)
+        return [torch.arange(start, min(start + self.chunk, count)) for start in starts]
 
     def _resembling(self, like: Like | None, count: int) -> tuple[Inputs, Inputs]:
         """Inputs for the likeness, for both predictions; none without an image adapter."""

@@ -63,11 +63,12 @@ def load_generator(
     apply_options(generator, options)
     if options.offload == "layers":
         _layer_by_layer(generator)
-    if options.chunk == BEST:  # the number that is found is what a record must say
-        generator.chunk = best_chunk(generator)[0]
-        generator.options = dataclasses.replace(options, chunk=generator.chunk)
     if options.compile:
-        generator.compiled = compile_networks(generator)
+        generator.compiled = compile_networks(generator, measured=options.chunk == BEST)
+    elif options.chunk == BEST:
+        generator.chunk = best_chunk(generator)[0]
+    if options.chunk == BEST:  # the number that is found is what a record must say
+        generator.options = dataclasses.replace(options, chunk=generator.chunk)
     return generator
 
 

@@ -33,10 +33,11 @@ class Needs:
 
     Attributes:
         weights: Of each part of the generator.
-        denoise: One call of the denoiser, both predictions, without a gradient.
+        denoise: One call of the denoiser without a gradient; both predictions where guidance scales make two.
         decode: The full decoder, without a gradient.
         climb: Decoder of the guidance path with its gradient.
-        through: The same, and through the denoiser.
+        through: The same, and through every prediction of the denoiser.
+        feedback: The same, and through its conditional prediction alone.
     """
 
     weights: dict[str, int]
@@ -44,10 +45,11 @@ class Needs:
     decode: int
     climb: int
     through: int
+    feedback: int
 
     def of(self, rows: int, *, climb: str = "denoiser-free") -> int:
         """All that is needed for calls of so many images."""
-        with_gradient = {"none": 0, "full": self.through, "feedback": self.through}.get(climb, self.climb)
+        with_gradient = {"none": 0, "full": self.through, "feedback": self.feedback}.get(climb, self.climb)
         return sum(self.weights.values()) + rows * max(self.denoise, self.decode, with_gradient)
 
     def text(self, rows: int, *, climb: str = "denoiser-free") -> str:
@@ -73,52 +75,65 @@ def needs(generator: Generator, prompt: str = "") -> Needs:
     twin.codec = generator.codec.imitated(_imitated)
     twin.device = torch.device("meta")
     prompt = prompt or ("0" if generator.language == "classes" else "a photo")
-    asked = {name: value.to("meta") for name, value in generator.condition([prompt]).asked.items()}
+    condition = generator.condition([prompt])
+    asked = {name: value.to("meta") for name, value in condition.asked.items()}
     asked.pop("image", None)
-    pair = {name: torch.cat([value, value]) for name, value in asked.items()}
     z = torch.empty(1, *generator.latent_shape, device="meta")
 
-    def climb(through: bool) -> None:
-        start = z.clone().requires_grad_(True)
-        clean = twin.predict(start, 500.0, asked) + start if through else start
+    def predict(start: torch.Tensor, predictions: int) -> torch.Tensor:
+        inputs = {name: torch.cat([value] * predictions) for name, value in asked.items()}
+        output: torch.Tensor = twin.predict(torch.cat([start] * predictions), 500.0, inputs)
+        return output
+
+    def climb(predictions: int) -> None:
+        start = clean = z.clone().requires_grad_(True)
+        if predictions:
+            output = predict(start, predictions)
+            clean = sum((output[row : row + 1] for row in range(predictions)), start)
         _go_back(twin.decode(clean, tiny=True).sum(), start)
 
+    every = 1 if condition.other is None else 2
     with torch.no_grad():
-        denoise = peak(lambda: twin.predict(torch.cat([z, z]), 500.0, pair))
+        denoise = peak(lambda: predict(z, every))
         decode = peak(lambda: twin.decode(z))
     return Needs(
         weights=weights_of(generator.folder, generator.dtype),
         denoise=denoise,
         decode=decode,
-        climb=peak(lambda: climb(False)),
-        through=peak(lambda: climb(True)),
+        climb=peak(lambda: climb(0)),
+        through=peak(lambda: climb(every)),
+        feedback=peak(lambda: climb(1)),
     )
 
 
-def fit_before(generator: Generator, climb: str, *, available: int | None = None) -> str:
-    """Take fewer rows a call where the estimate says that they would not fit.
+def fit_before(generator: Generator, climb: str, *, available: int | None = None) -> tuple[int, str]:
+    """How many rows a call should have where the estimate says that the generator's own number would not fit.
 
     Args:
-        generator: A loaded one; its ``chunk`` is changed.
+        generator: A loaded one; it stays as it is.
         climb: As in `Guidance`.
         available: Bytes; nine tenths of the device's memory if not given.
 
     Returns:
-        What was done, in words; empty where everything fits, and for small models, which are not looked at.
+        The rows, and what is otherwise than asked, in words: nothing where everything fits, and for small models,
+        which are not looked at.
     """
+    own = rows = generator.chunk
     if available is None and sum(weights_of(generator.folder, generator.dtype).values()) < _SMALL:
-        return ""
+        return own, ""
     found = needs(generator)
     room = available if available is not None else int(0.9 * _memory_of(generator.device))
-    before = generator.chunk
-    while generator.chunk > 1 and found.of(generator.chunk, climb=climb) > room:
-        generator.chunk //= 2
-    if found.of(generator.chunk, climb=climb) > room:
-        return f"{found.text(1, climb=climb)}, more than the {room / _GIB:.1f} GiB that there are; it may not run"
-    if generator.chunk == before:
-        return ""
-    needed = found.text(before, climb=climb)
-    return f"{before} images at a time would need {needed}; {generator.chunk} are made at a time"
+    while rows > 1 and found.of(rows, climb=climb) > room:
+        rows //= 2
+    if found.of(rows, climb=climb) > room:
+        text = found.text(1, climb=climb)
+        return rows, f"{text}, more than the {room / _GIB:.1f} GiB that there are; it may not run"
+    if rows == own:
+        return own, ""
+    return (
+        rows,
+        f"{own} images at a time would need {found.text(own, climb=climb)}; {rows} are made at a time",
+    )
 
 
 def _memory_of(device: torch.device) -> int:
@@ -156,6 +171,8 @@ def _go_back(result: torch.Tensor, start: torch.Tensor) -> None:
 
 def shrinking(generator: Generator, work: Callable[[], _T], say: Callable[[str], None]) -> _T:
     """Do ``work``; when memory runs out do it again from the beginning with half as many rows in every call.
+
+    The generator keeps the smaller number: whoever begins a piece of work gives it back (`Generator.at_rows`).
 
     From the beginning, because the number of rows is part of what decides an image's last bits: all images of one
     piece of work are made with the same.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -112,11 +113,44 @@ class GeneratorOptions:
             tiny=_whole(self.tiny),
         )
 
+    def placeless(self) -> dict[str, Any]:
+        """As ``to_dict``, the same on every machine: files by their names, the tiny decoder by its content too.
+
+        The other files are part of the generator's hash.
+
+        Raises:
+            OSError: The tiny decoder cannot be read.
+        """
+        plain = self.to_dict()
+        for name in ("lora", "inversion"):
+            if name in plain:
+                plain[name] = [_named(text) for text in plain[name]]
+        for name in ("image_adapter", "tiny"):
+            if name in plain:
+                plain[name] = _named(plain[name])
+        if self.tiny:
+            plain["tiny"] += f" {_content(Path(self.tiny).expanduser())}"
+        return plain
+
     def torch_dtype(self, device: str) -> torch.dtype:
         """The precision on a device."""
         if self.dtype:
             return DTYPES[self.dtype]
         return torch.float32 if torch.device(device).type == "cpu" else torch.float16
+
+
+def _named(text: str) -> str:
+    given = Weighted.parse(text)
+    return f"{given.path.name}@{given.strength:g}"
+
+
+def _content(path: Path) -> str:
+    """Of a file, or of all files of a folder with their names: 16 hex digits."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _whole(text: str) -> str:

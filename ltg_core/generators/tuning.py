@@ -23,7 +23,9 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 _GAIN = 1.03  # a larger call must be so much quicker a row to be worth its memory
 
 
-def compile_networks(generator: Generator, *, backend: str | Callable[..., Any] = "inductor") -> str:
+def compile_networks(
+    generator: Generator, *, backend: str | Callable[..., Any] = "inductor", measured: bool = False
+) -> str:
     """Compile denoiser and guidance decoder with torch.compile, and run each once, for the first call is the slow one.
 
     Compiled kernels round otherwise, so this belongs to a run's record (``GeneratorOptions.compile``). Where
@@ -32,12 +34,14 @@ def compile_networks(generator: Generator, *, backend: str | Callable[..., Any] 
     Args:
         generator: A loaded one.
         backend: Of torch.compile.
+        measured: Whether to take the number of rows that suits the compiled networks best; for each that is tried they
+            are compiled.
 
     Returns:
-        How long the warm-up took, or why nothing was compiled; in words.
+        How long that and the warm-up took, or why nothing was compiled; in words.
 
     Raises:
-        ModelError: Nothing can be compiled on this machine; says why.
+        ModelError: Nothing can be compiled on this machine, or there is no memory for one image; says why.
     """
     parts = _parts(generator)
     for part in parts:
@@ -48,11 +52,15 @@ def compile_networks(generator: Generator, *, backend: str | Callable[..., Any] 
             warnings.catch_warnings()
         ):  # it warns of what it meets in the libraries' code; nobody here can act on that
             warnings.simplefilter("ignore")
+            if measured:
+                generator.chunk = best_chunk(generator)[0]
             warm_up(generator)
     except Exception as error:  # compilers fail in many ways; each is told
         for part in parts:
             part._compiled_call_impl = None
         torch._dynamo.reset()
+        if isinstance(error, ModelError):
+            raise
         raise ModelError(
             f"the networks of {generator.name!r} cannot be compiled here ({first_line(error)}); leave 'compile' out, "
             "or install a C++ compiler"

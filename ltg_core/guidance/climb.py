@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from ltg_core.generators.base import Denoise, Estimate, Generator
+from ltg_core.generators.base import Calls, Condition, Denoise, Estimate, Generator
 from ltg_core.generators.schedule import Schedule
 from ltg_core.guidance.objective import Objective
 from ltg_core.guidance.settings import Guidance
@@ -79,6 +81,7 @@ def climb(
     denoise: Denoise,
     generator: Generator,
     schedule: Schedule,
+    condition: Condition,
     objective: Objective,
     labels: Labels,
     guidance: Guidance,
@@ -89,9 +92,10 @@ def climb(
     """Wrap a denoiser: z0 <- z0 + w gap g / rms(g), per sample, at the guided steps.
 
     "denoiser-free" takes g = dJ/dz0 at the clean estimate (as MPGD does), "full" takes g = dJ/dz_t through the
-    denoiser (as the algorithm box of Longtail Guidance does). The unit of the step, the gap that the text makes in
-    the clean estimate, is ours; it makes the weight dimensionless. Samples whose signal has reached the target
-    percentile are left alone; non-finite or vanishing gradients are skipped and counted in the trace. ``weights`` (B,)
+    generator's own denoiser for ``condition`` (as the algorithm box of Longtail Guidance does), one graph a chunk. The
+    unit of the step, the gap that the text makes in the clean estimate, is ours; it makes the weight dimensionless.
+    Samples whose signal has reached the target percentile are left alone; non-finite or vanishing gradients are
+    skipped and counted in the trace. ``weights`` (B,)
     gives every sample its own. ``memory`` goes on where another wrapper of the same rows ended.
     """
     active, held = guided_steps(guidance, len(schedule)), held_steps(guidance, len(schedule))
@@ -117,7 +121,14 @@ def climb(
             trace.append({**_entry(index, memory.level, weight, used), "held": True})
             return shifted(estimate, b, memory.direction, memory.level < top)
         if guidance.climb == "full":
-            estimate, gradient, level = _through_denoiser(denoise, generator, objective, labels, z, index)
+            parts = [
+                _through_denoiser(
+                    generator.denoiser(schedule, condition.take(rows)),
+                    *(generator, objective, labels[rows], z[rows], index),
+                )
+                for rows in generator.rows(len(z))
+            ]
+            estimate, gradient, level = _joined(parts)
         else:
             with torch.no_grad():
                 estimate = denoise(z, index)
@@ -146,23 +157,24 @@ def _at_estimate(
     generator: Generator, objective: Objective, labels: Labels, clean: Latents
 ) -> tuple[torch.Tensor, torch.Tensor]:
     def one(z0: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        with torch.enable_grad():
+        with torch.enable_grad(), counted_back(generator.calls, objective.calls):
             z0 = z0.detach().requires_grad_(True)
             judged = objective(generator.decode(z0, tiny=True), y)
             (gradient,) = torch.autograd.grad(loud(generator, judged.total), z0)
-        _count_backward(generator, objective, len(z0))
         return _with_level(gradient, judged.level)
 
     packed = generator.chunked(one, clean, labels)
     return packed[:, :-1].view_as(clean), packed[:, -1]
 
 
+_Through = tuple[Estimate, torch.Tensor, torch.Tensor]
+
+
 def _through_denoiser(
     denoise: Denoise, generator: Generator, objective: Objective, labels: Labels, z: Latents, index: int
-) -> tuple[Estimate, torch.Tensor, torch.Tensor]:
-    """The gradient of the whole batch in one graph; the denoiser itself works in chunks."""
-    before = generator.calls["U"]
-    with torch.enable_grad():
+) -> _Through:
+    """Estimate, gradient and level of a chunk at most, from one graph."""
+    with torch.enable_grad(), counted_back(generator.calls, objective.calls):
         start = z.detach().requires_grad_(True)
         estimate = denoise(start, index)
 
@@ -172,10 +184,16 @@ def _through_denoiser(
 
         both = generator.chunked(one, estimate.clean, labels)
         (gradient,) = torch.autograd.grad(loud(generator, both[:, 0]), start)
-    generator.calls["Ub"] += generator.calls["U"] - before
-    _count_backward(generator, objective, len(z))
     detached = Estimate(estimate.clean.detach(), estimate.output.detach(), estimate.gap)
     return detached, gradient, both[:, 1].detach()
+
+
+def _joined(parts: list[_Through]) -> _Through:
+    estimates = [part[0] for part in parts]
+    clean, output, gap = (
+        torch.cat([getattr(e, name) for e in estimates]) for name in ("clean", "output", "gap")
+    )
+    return Estimate(clean, output, gap), torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts])
 
 
 def loud(generator: Generator, total: torch.Tensor) -> torch.Tensor:
@@ -193,11 +211,14 @@ def _rms(x: torch.Tensor) -> torch.Tensor:
     return x.flatten(1).square().mean(dim=1).sqrt()
 
 
-def _count_backward(generator: Generator, objective: Objective, rows: int) -> None:
-    generator.calls["Tb"] += rows
-    objective.calls["Cb"] += rows * (3 if objective.augment else 1)
-    if objective.judge is not None:
-        objective.calls["Jb"] += rows
+@contextlib.contextmanager
+def counted_back(*counters: Calls) -> Iterator[None]:
+    """Where a gradient goes through everything that is called: each forward pass counts as a backward pass, too."""
+    before = {id(calls): (calls, Calls(calls)) for calls in counters}
+    yield
+    for calls, earlier in before.values():
+        for name, number in (calls - earlier).items():
+            calls[f"{name}b"] += number
 
 
 def _entry(

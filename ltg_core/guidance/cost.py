@@ -169,21 +169,16 @@ class _Count:
         self.calls["U"] += pair * chunks
         if not guidance.climbs or index not in guided_steps(guidance, guidance.steps):
             return
-        if guidance.climb == "feedback":
-            self.calls["U"] += chunks
-            self.calls["Ub"] += chunks
-            self.calls[self.decoder] += chunks
-            self.calls["C"] += chunks
+        if guidance.climb == "feedback":  # through the conditional prediction alone, and no judge
+            self.calls.update({"U": chunks, "Ub": chunks, self.decoder: chunks, f"{self.decoder}b": chunks})
+            self.calls.update({"C": chunks, "Cb": chunks})
             return
         self._score(chunks)
-        back = chunks
         if guidance.climb == "full":
             self.calls["Ub"] += pair * chunks
-            back = rows  # the engine counts the gradient of the whole batch at once
-        self.calls["Tb"] += back
-        self.calls["Cb"] += self.views * back
+        self.calls.update({f"{self.decoder}b": chunks, "Cb": self.views * chunks})
         if self.judge:
-            self.calls["Jb"] += back
+            self.calls["Jb"] += chunks
 
     def _score(self, rows: int) -> None:
         """Judging latents through the guidance path's decoder."""

@@ -50,7 +50,8 @@ def generate_images(
         on_progress: Told after every denoising step; ``preview`` is uint8 (n, H, W, 3), the current clean estimates.
         cancel: Checked at every denoising step.
 
-    When memory runs out, everything begins again with half as many rows in every network call; the result says so.
+    When memory runs out, everything begins again with half as many rows in every network call; the result says so, and
+    the generator has its own number again afterwards.
 
     Raises:
         Cancelled: On request, at the next step.
@@ -67,12 +68,13 @@ def generate_images(
         log.warning("%s: %s", generator.name, text)
         on_progress(Progress(0, 1, text))
 
-    result = shrinking(
-        generator,
-        lambda: _generate(generator, target, guidance, request, controls, on_progress, token, say),
-        say,
-    )
-    return dataclasses.replace(result, seconds=time.monotonic() - started, chunk=generator.chunk, notes=notes)
+    with generator.at_rows(generator.chunk):
+        result = shrinking(
+            generator,
+            lambda: _generate(generator, target, guidance, request, controls, on_progress, token, say),
+            say,
+        )
+    return dataclasses.replace(result, seconds=time.monotonic() - started, notes=notes)
 
 
 def _generate(

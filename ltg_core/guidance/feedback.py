@@ -6,7 +6,7 @@ import torch
 
 from ltg_core.generators.base import Condition, Denoise, Estimate, Generator
 from ltg_core.generators.schedule import Schedule
-from ltg_core.guidance.climb import Trace, guided_steps, loud, unit_direction
+from ltg_core.guidance.climb import Trace, counted_back, guided_steps, loud, unit_direction
 from ltg_core.guidance.criterion import Criterion
 from ltg_core.guidance.settings import Guidance
 from ltg_core.types import Labels, Latents
@@ -34,13 +34,17 @@ def feedback(
     Latents of unbounded variance (Euler schedulers) are brought to unit variance for the mixture, ours.
     """
     active = guided_steps(guidance, len(schedule))
-    predict = generator.denoiser(schedule, condition.alone())
-    repeats = guidance.repeats
+    alone, repeats = condition.alone(), guidance.repeats
 
     def gradient_of(z: Latents, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        parts = [part_of(rows, z[rows], index) for rows in generator.rows(len(z))]
+        return torch.cat([gradient for gradient, _ in parts]), torch.cat([level for _, level in parts])
+
+    def part_of(rows: torch.Tensor, z: Latents, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of a chunk at most, from one graph."""
         sigma = schedule.noise_amplitude(index)
-        before = generator.calls["U"]
-        with torch.enable_grad():
+        predict = generator.denoiser(schedule, alone.take(rows))
+        with torch.enable_grad(), counted_back(generator.calls, criterion.calls):
             start = z.detach().requires_grad_(True)
             estimate = predict(start, index)
             clean = estimate.clean
@@ -52,10 +56,9 @@ def feedback(
             def one(latent: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
                 return torch.stack(criterion(generator.decode(latent, tiny=True), y), dim=1)
 
-            both = generator.chunked(one, mixed, labels)
+            both = generator.chunked(one, mixed, labels[rows])
             total = both[:, 0].sum() if "unscaled" in repeats else loud(generator, both[:, 0])
             (gradient,) = torch.autograd.grad(total, start)
-        generator.calls["Ub"] += generator.calls["U"] - before
         return gradient, both[:, 1].detach()
 
     def wrapped(z: Latents, index: int) -> Estimate:

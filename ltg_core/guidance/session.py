@@ -171,7 +171,8 @@ class Session:
             )
         objective = self.objective("guide")
         return climb(
-            denoise, self.generator, schedule, objective, labels, guidance, self.trace, weights, memory
+            *(denoise, self.generator, schedule, condition, objective, labels, guidance),
+            *(self.trace, weights, memory),
         )
 
     @torch.no_grad()

@@ -91,6 +91,8 @@ def measure(generator: Generator, target: Target) -> Measured:
     images = (decoded * 255).byte().permute(0, 2, 3, 1).cpu().numpy()
     seconds["E"] = _row(chunk, lambda: _examine(generator, target, images, labels), times=1)
     tiny = generator.codec.has_tiny
+    if not tiny:  # then it is the full decoder that was timed
+        seconds["Db"] = seconds["Tb"]
     generator.calls.clear()
     generator.calls.update(before)
     weights = sum(_bytes(part) for part in (generator, target.classifier, target.judge))
@@ -134,7 +136,8 @@ def shares_of(noise: Sequence[float], noise_draft: Sequence[float]) -> Shares:
 
 
 def _examine(generator: Generator, target: Target, images: np.ndarray, labels: torch.Tensor) -> Any:
-    return examine(generator, target, Guidance().signal, images, labels)
+    with generator.at_rows(generator.chunk):
+        return examine(generator, target, Guidance().signal, images, labels)
 
 
 def _row(rows: int, call: Callable[[], Any], times: int = 2) -> float:

@@ -40,16 +40,19 @@ def compute_outputs(
     ids: Sequence[str],
     *,
     batch_size: int | None = None,
+    store: FeatureStore | None = None,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> tuple[int, Skipped]:
     """Run the classifier on those samples that lack outputs; store outputs and predictions chunk by chunk.
 
+    ``store`` is one whose index has been read; without it every call reads that of all chunks.
+
     Returns:
         How many were computed, and (id, reason) of images that could not be read.
     """
     token = cancel or CancelToken()
-    store = FeatureStore(ws, classifier)
+    store = FeatureStore(ws, classifier) if store is None else store
     todo = store.missing(list(dict.fromkeys(ids)))
     batch = batch_size or batch_size_of(classifier.preprocess)
     skipped: Skipped = []
@@ -219,14 +222,13 @@ def _store(ws: Workspace, store: FeatureStore, buffer: list[tuple[list[str], Out
     store.add(ids, out)
 
 
-def keep_outputs(ws: Workspace, classifier: Classifier, ids: Sequence[str], out: Outputs) -> None:
+def keep_outputs(store: FeatureStore, ids: Sequence[str], out: Outputs) -> None:
     """Store what ``outputs_now`` said about these samples, as one chunk; what is there stays."""
-    store = FeatureStore(ws, classifier)
     rows = {sample: row for row, sample in enumerate(ids)}
     todo = store.missing(list(rows))
     index = torch.tensor([rows[sample] for sample in todo], dtype=torch.long)
     some = Outputs(out.logits[index], out.features[index], None if out.early is None else out.early[index])
-    _store(ws, store, [(todo, some)] if todo else [])
+    _store(store.ws, store, [(todo, some)] if todo else [])
 
 
 def outputs_now(classifier: Classifier, images: Sequence[Image.Image | np.ndarray]) -> Outputs:

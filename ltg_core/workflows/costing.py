@@ -114,7 +114,7 @@ def estimate(
         calls=dict(calls),
         seconds=sum(seconds),
         first=seconds[0],
-        memory=_memory(order.settings, min(order.frames, order.unit), found),
+        memory=_memory(order.settings, found),
         weights=int(found["weights"]),
         runs=len(past),
     )
@@ -166,7 +166,8 @@ def _batches(
 def _seconds(part: _Part, seconds: Mapping[str, float]) -> float:
     """Of a unit: its calls, a tiny decode and a classification a look, the examination of what came out."""
     looks = part.looks * (seconds["T"] + seconds["C"])
-    own = sum(number * seconds.get(name, 0.0) for name, number in part.calls.items())
+    known = {"Db": seconds.get("Tb", 0.0), **seconds}  # earlier versions knew no other name
+    own = sum(number * known.get(name, 0.0) for name, number in part.calls.items())
     return own + looks + part.examined * seconds["E"]
 
 
@@ -203,16 +204,13 @@ def _starts(guidance: Guidance, found: Mapping[str, Any] | None) -> bool:
     return guidance.like_dropout < 1 and (best if guidance.like_by == "auto" else guidance.like_by) == "start"
 
 
-def _memory(guidance: Guidance, images: int, found: Mapping[str, Any]) -> int:
-    """Bytes at most beside the weights: what the largest step holds.
+def _memory(guidance: Guidance, found: Mapping[str, Any]) -> int:
+    """Bytes at most beside the weights: what the largest step holds, which is one chunk's whatever the batch.
 
     Without a gradient a chunk holds less than its graph would, so the graph's size is an upper bound.
     """
     pair = 1 if guidance.cfg == 1.0 or not found.get("paired", True) else 2
-    chunk, rows_of_one = int(found["denoising"]) * pair, int(found.get("chunk", CHUNK))
-    if guidance.climbs and guidance.climb in ("full", "feedback"):
-        rows = images * (guidance.candidates if guidance.searches and guidance.search != "lookahead" else 1)
-        chunk *= padded(rows, rows_of_one) // rows_of_one
+    chunk = int(found["denoising"]) * pair
     judging = int(found["judging"]) if guidance.climbs or guidance.searches else 0
     return chunk + judging * (3 if guidance.augment else 1)
 

@@ -89,7 +89,7 @@ def generate(
         Cancelled: On request.
         WorkspaceError: The disk is full; finished units are kept.
     """
-    said = fit_before(generator, guidance.climb if guidance.climbs else "none")
+    chunk, said = fit_before(generator, guidance.climb if guidance.climbs else "none")
     if said:
         log.warning("%s", said)
     settings: dict[str, Any] = {
@@ -106,7 +106,7 @@ def generate(
         "aim": dict(aim or {}),
         "unit": unit,
         "generator": str(getattr(generator, "folder", generator.name)),
-        "chunk": generator.chunk,
+        "chunk": chunk,
     }
     if generator.options.to_dict():
         settings["generator_options"] = generator.options.to_dict()
@@ -137,6 +137,8 @@ def generate(
     order = {
         name: value for name, value in settings.items() if name != "generator"
     }  # its folder may be elsewhere
+    if "generator_options" in order:
+        order["generator_options"] = generator.options.placeless()
     run_id = ws.engine.run_id("generate", {**order, "hashes": hashes})
     if run_id and (there := ws.known_run(run_id)) is not None and there.state == "done":
         return there

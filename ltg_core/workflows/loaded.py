@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -11,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from ltg_core.errors import InputError, ModelError
 from ltg_core.generators.base import Generator
-from ltg_core.generators.options import GeneratorOptions
+from ltg_core.generators.options import BEST, GeneratorOptions
 from ltg_core.models.classifier import Classifier
 from ltg_core.models.loaders import load_classifier
 from ltg_core.signals.reference import Reference
@@ -130,10 +129,22 @@ def reference_at(path: Path, classifier: Classifier) -> Reference | None:
 
 
 def load_at(path: Path, device: str, options: GeneratorOptions) -> Generator:
-    """The same, with options as they are."""
+    """The same, with options as they are. A number of rows that has to be measured is measured once a process."""
     index = path / "model_index.json"
-    stamp = index.stat().st_mtime_ns if index.is_file() else 0
-    return _load_generator(str(path), stamp, device, options)
+    place = str(path), index.stat().st_mtime_ns if index.is_file() else 0, device
+
+    known = _MEASURED.get((*place, options), options)
+
+    def load() -> Generator:
+        from ltg_core.generators.loading import load_generator
+
+        return load_generator(path, device=device, options=known)
+
+    if known.chunk != BEST:
+        return _GENERATORS.get((*place, known), None, load)
+    made = load()
+    _MEASURED[(*place, options)] = made.options
+    return _GENERATORS.get((*place, made.options), None, lambda: made)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -146,9 +157,5 @@ def _stamp(path: Path) -> tuple[int, ...]:
 _CLASSIFIERS: Loaded[Classifier] = Loaded(4)
 _REFERENCES: Loaded[Reference] = Loaded(4)
 
-
-@functools.lru_cache(maxsize=2)
-def _load_generator(path: str, stamp: int, device: str, options: GeneratorOptions) -> Generator:
-    from ltg_core.generators.loading import load_generator
-
-    return load_generator(path, device=device, options=options)
+_GENERATORS: Loaded[Generator] = Loaded(2)
+_MEASURED: dict[Hashable, GeneratorOptions] = {}

@@ -85,17 +85,21 @@ class Maker:
             last = step
             on_progress(step)
 
-        self.generator.chunk = wanted.chunk
-        result = generate_images(
-            self.generator,
-            self.target,
-            self.guidance,
-            wanted.request,
-            controls=self.paired,
-            on_progress=told,
-            cancel=cancel,
-        )
+        with self.generator.at_rows(wanted.chunk):
+            result = generate_images(
+                self.generator,
+                self.target,
+                self.guidance,
+                wanted.request,
+                controls=self.paired,
+                on_progress=told,
+                cancel=cancel,
+            )
         told(dataclasses.replace(last, message=STAGES["examined"]))
+        with self.generator.at_rows(result.chunk):
+            return self._examined(wanted, result)
+
+    def _examined(self, wanted: Wanted, result: GenerateResult) -> Made:
         kept = list(wanted.kept) if result.controls is not None else []
         images, labels = result.images, torch.tensor(wanted.request.labels)
         controls = self._examine(result.controls[kept], labels[kept]) if result.controls is not None else []

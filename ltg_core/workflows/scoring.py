@@ -102,20 +102,25 @@ def refresh_scores(
     ids: Sequence[str],
     *,
     force: bool = False,
+    store: FeatureStore | None = None,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> int:
     """Write signals from stored outputs: for the given samples that lack them, for all after a new reference.
 
+    ``store`` is one whose index has been read; without it every call reads that of all chunks.
+
     Returns:
         How many samples were scored.
     """
     token = cancel or CancelToken()
-    store = FeatureStore(ws, classifier)
+    store = FeatureStore(ws, classifier) if store is None else store
     ref = reference(ws, classifier)
     key, stamp = f"scored-{classifier.hash}", reference_stamp(ws, classifier)
     known = ws.get_state(key)
     renewed = force or known not in (stamp, _stamped_earlier(ws, classifier))
+    if renewed:
+        store.refresh()  # all are all, those of other processes too
     todo = store.ids() if renewed else _unscored(ws, classifier, store, ids)
     done = 0
     for part, out in store.batches(todo):

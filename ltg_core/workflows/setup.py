@@ -14,7 +14,7 @@ from ltg_core.errors import InputError, ModelError
 from ltg_core.generators.base import Generator
 from ltg_core.generators.hub import cached, is_name
 from ltg_core.generators.judge import prompt_of
-from ltg_core.generators.options import GeneratorOptions
+from ltg_core.generators.options import BEST, GeneratorOptions
 from ltg_core.generators.samplers import CHOICES
 from ltg_core.models.classifier import Classifier
 from ltg_core.models.loaders import (
@@ -211,7 +211,7 @@ def use_generator(
     Args:
         ws: The workspace.
         folder: A directory in diffusers' layout, or the name of a model that was fetched before.
-        options: What is loaded onto it, and how it is run; remembered too.
+        options: What is loaded onto it, and how it is run; remembered too, a number of rows as it was measured.
         device: Where it will run.
 
     Raises:
@@ -225,7 +225,7 @@ def use_generator(
     record: dict[str, Any] = {"path": str(path), "hash": generator.hash, "name": generator.name}
     record["language"] = generator.language
     record["samplers"] = list(generator.samplers)
-    extras = {"options": options.to_dict(), "suggested": dict(generator.suggested)}
+    extras = {"options": generator.options.to_dict(), "suggested": dict(generator.suggested)}
     ws.put_state("generator", record | {name: value for name, value in extras.items() if value})
     return generator
 
@@ -242,7 +242,13 @@ def active_generator(ws: Workspace, *, device: str = "cpu") -> Generator:
             "no generator yet: choose one with 'use --generator FOLDER', train one with 'fit-generator', or load the "
             "demo with 'demo load'"
         )
-    return generator_at(record["path"], options=record.get("options"), device=device)
+    given = record.get("options")
+    generator = generator_at(record["path"], options=given, device=device)
+    if (
+        given and given.get("chunk") == BEST
+    ):  # by an earlier version: another process would find another number
+        ws.put_state("generator", record | {"options": generator.options.to_dict()})
+    return generator
 
 
 def generator_options(ws: Workspace) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class FeatureStore:
 
     A chunk is two arrays, ``outputs-<model>-<chunk>`` (N, C + D + E) float32 and ``ids-<model>-<chunk>``
     (N,); the second is written last and makes the chunk valid, so a process killed between the two loses that
-    chunk and nothing else.
+    chunk and nothing else. The index of all chunks is read once; what this store adds is put into it. What others have
+    stored meanwhile is seen after ``refresh``, or by a new store.
 
     Args:
         ws: The workspace.
@@ -74,8 +75,14 @@ class FeatureStore:
         if self.ws.get_state(self._key("widths")) != widths:
             self.ws.put_state(self._key("widths"), widths)
         chunk = content_hash("\n".join(ids).encode())[:16]
+        stored = np.array([s.encode() for s in ids], dtype=_ID)
         self.ws.put_array(self._key("outputs", chunk), rows)
-        self.ws.put_array(self._key("ids", chunk), np.array([s.encode() for s in ids], dtype=_ID))
+        self.ws.put_array(self._key("ids", chunk), stored)
+        if self._fresh:
+            self._put(chunk, stored, widths)
+
+    def refresh(self) -> None:
+        """Read the index anew when it is needed next."""
         self._fresh = False
 
     def outputs(self, ids: Sequence[str]) -> Outputs:
@@ -105,13 +112,14 @@ class FeatureStore:
     @property
     def stamp(self) -> str:
         """Changes with what is stored."""
-        return content_hash("\n".join(self._names if self._fresh else self._stored()).encode())[:16]
+        names = sorted(set(self._names)) if self._fresh else self._stored()
+        return content_hash("\n".join(names).encode())[:16]
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Ids (n,) bytes and features (n, D) of everything that is stored, chunk by chunk, each sample once."""
         self._load()
         first, width = (self._widths or [0])[0], sum(self._widths[1:2])
-        for number, name in enumerate(self._names):
+        for name, number in sorted((name, number) for number, name in enumerate(self._names)):
             here = np.flatnonzero(self._chunk == number)
             stored = self.ws.array(self._key("outputs", name), mmap=True)
             if len(here) and stored is not None:
@@ -174,6 +182,24 @@ class FeatureStore:
         every = np.concatenate(ids)
         self._ids, first = np.unique(every, return_index=True)
         self._chunk, self._row = np.concatenate(chunks)[first], np.concatenate(rows)[first]
+
+    def _put(self, chunk: str, stored: np.ndarray, widths: list[int]) -> None:
+        """A new chunk into the index; where it is not all new the index is read anew, which decides between the two."""
+        order = np.argsort(stored)
+        new = stored[order]
+        place = np.searchsorted(self._ids, new)
+        if (
+            widths != self._widths
+            or not len(self._ids)
+            or (self._ids[place.clip(max=len(self._ids) - 1)] == new).any()
+            or (new[1:] == new[:-1]).any()
+        ):
+            self._fresh = False
+            return
+        self._names.append(chunk)
+        self._ids = np.insert(self._ids, place, new)
+        self._chunk = np.insert(self._chunk, place, len(self._names) - 1)
+        self._row = np.insert(self._row, place, order)
 
     def _stored(self) -> list[str]:
         """Names of the chunks."""

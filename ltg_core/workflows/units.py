@@ -30,6 +30,7 @@ from ltg_core.workflows.making import RESULTS, Made, Maker, Wanted, judge_of
 from ltg_core.workflows.recording import Recording
 from ltg_core.workflows.scoring import refresh_scores, unscored
 from ltg_core.workflows.setup import reference_path, where_classifier
+from ltg_core.workflows.store import FeatureStore
 
 UNIT = 8
 """Images that are made and committed together. The division of a run into units is fixed before it starts."""
@@ -91,14 +92,15 @@ class Units:
             Guidance.from_dict(self.settings["guidance"]),
             ValiditySettings.from_dict(self.settings["validity"]),
         )
-        self.units = 0
+        self.units, self.chunk = 0, self.maker.generator.chunk
+        self.store = FeatureStore(ws, classifier)  # one for the run: its index of all chunks is read once
 
     def do(self) -> None:
         """Make every unit that is not there."""
         count, size = len(self.settings["seeds"]), int(self.settings["unit"])
         rows = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
         self.units, engine = len(rows), self.ws.engine
-        self.maker.generator.chunk = self._chunk()
+        self.chunk = self._chunk()
         there = {int(s.meta["index"]) for s in self._made("guided")}
         todo = [Unit(number, part) for number, part in enumerate(rows) if not there.issuperset(part)]
         elsewhere = There[Unit](
@@ -129,7 +131,9 @@ class Units:
             done, all = unit.number * p.total + p.done, self.units * p.total
             self.on_progress(Progress(done, all, f"{p.message}, {self._which(unit)}", p.preview))
 
-        return self.maker.make(self._wanted(unit), report, self.cancel)
+        made = self.maker.make(self._wanted(unit), report, self.cancel)
+        self.chunk = made.result.chunk  # where memory has run out, the next unit does not try again
+        return made
 
     def _which(self, unit: Unit) -> str:
         rows = unit.rows
@@ -147,7 +151,7 @@ class Units:
             like=self._pictures("like", rows),
             weights=None if not weights else tuple(float(weights[i]) for i in rows),
         )
-        return Wanted(request, self._own_controls(rows), self.maker.generator.chunk)
+        return Wanted(request, self._own_controls(rows), self.chunk)
 
     def _options(self) -> dict[str, Any]:
         """What ``maker`` needs to load the same models in another process."""
@@ -170,8 +174,8 @@ class Units:
         controls = self._keep_controls(unit, made)
         guided = self._keep_guided(unit, made, controls)
         kept = dict.fromkeys(c for c in controls if c)
-        keep_outputs(self.ws, self.target.classifier, [*guided, *kept], made.outputs)
-        refresh_scores(self.ws, self.target.classifier, [*guided, *kept])
+        keep_outputs(self.store, [*guided, *kept], made.outputs)
+        refresh_scores(self.ws, self.target.classifier, [*guided, *kept], store=self.store)
 
     def _own_controls(self, rows: list[int]) -> tuple[int, ...]:
         """Images of a sweep share their control, which is kept once: the places of those that bring one."""
@@ -275,8 +279,8 @@ class Units:
         return torch.cat([fit(fit.from_pil(picture)[None]) for picture in pictures])
 
     def _score(self, ids: list[str]) -> None:
-        compute_outputs(self.ws, self.target.classifier, ids)
-        refresh_scores(self.ws, self.target.classifier, ids)
+        compute_outputs(self.ws, self.target.classifier, ids, store=self.store)
+        refresh_scores(self.ws, self.target.classifier, ids, store=self.store)
 
     def _score_left(self) -> None:
         """Score what an earlier, broken attempt had stored and not scored: unit by unit, as it would have done itself,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 from driver import Driver, actions, texts
 
+from app.pricing import _calls
 from ltg_core import workflows
 from ltg_core.data.records import Filter
 from ltg_core.errors import InputError
+from ltg_core.guidance.cost import batch_cost
 from ltg_core.guidance.settings import PRESETS
 from ltg_core.jobs import Job
 from tests.generators.tiny_models import model_folder
@@ -110,6 +113,13 @@ def test_the_price_is_unknown_then_measured_then_follows_the_controls(
     assert "swap them" in flat(wrong["imagine-estimate"])
     page.show("imagine")
     assert sum(job.kind == "measure" for job in ctx.jobs.all()) == 1, "it is measured once"
+
+
+def test_the_way_back_through_the_full_decoder_is_in_the_price() -> None:
+    calls = batch_cost(dataclasses.replace(PRESETS["explore"], search="none"), 8, tiny=False).total
+    shown = flat(_calls(workflows.Estimate(8, dict(calls))))
+    assert f"full decoder {calls['D']:,} + {calls['Db']:,} gradients" in shown and calls["Db"] > 0
+    assert "small decoder" not in shown
 
 
 def test_images_that_balance_the_classes_are_asked_for_in_the_list_of_classes(page: Driver, ctx: Any) -> None:

@@ -71,7 +71,9 @@ def test_the_estimate_of_every_family_grows_with_what_is_asked(name: str, model_
     network = getattr(generator, generator.denoiser_part)
     size = sum(value.numel() for value in network.state_dict().values()) * 4
     assert found.weights[generator.denoiser_part] == size
-    assert found.denoise > 0 and found.through > found.climb
+    paired = generator.condition(asks(generator, 1)).other is not None
+    assert found.denoise > 0 and found.feedback > found.climb
+    assert found.through >= found.feedback and (found.through > found.feedback) == paired
     assert found.of(8) > found.of(1) > sum(found.weights.values())
     assert found.of(2, climb="full") > found.of(2)
     assert "GiB" in found.text(4)
@@ -81,12 +83,13 @@ def test_the_estimate_of_every_family_grows_with_what_is_asked(name: str, model_
 def test_what_would_not_fit_is_made_in_smaller_calls_and_said(model_folder: ModelFolder) -> None:
     generator = load_generator(model_folder("sd 1"))
     found = needs(generator)
-    assert fit_before(generator, "full") == "" and generator.chunk == 8  # small models are not looked at
-    assert fit_before(generator, "full", available=found.of(8, climb="full")) == ""
-    said = fit_before(generator, "full", available=found.of(3, climb="full"))
-    assert generator.chunk == 2 and said.startswith("8 images at a time would need about")
-    assert "it may not run" in fit_before(generator, "full", available=10)
-    assert generator.chunk == 1
+    assert fit_before(generator, "full") == (8, "")  # small models are not looked at
+    assert fit_before(generator, "full", available=found.of(8, climb="full")) == (8, "")
+    rows, said = fit_before(generator, "full", available=found.of(3, climb="full"))
+    assert rows == 2 and said.startswith("8 images at a time would need about")
+    rows, said = fit_before(generator, "full", available=10)
+    assert rows == 1 and "it may not run" in said
+    assert generator.chunk == 8, "the next run begins with its own number"
 
 
 def direction(generator: Generator) -> torch.Tensor:

@@ -83,6 +83,24 @@ def test_compiled_networks_draw_the_same_and_say_how_long_the_warm_up_took(model
         torch.testing.assert_close(gradient, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_the_best_batch_of_compiled_networks_is_measured_once_they_are_compiled(
+    model_folder: ModelFolder,
+) -> None:
+    generator = load_generator(model_folder("sd 1"))
+    predict, seen = generator.predict, list[tuple[int, bool]]()
+
+    def watched(z: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if len(z) > 4:
+            raise torch.OutOfMemoryError("out of memory")
+        seen.append((len(z) // 2, generator.unet._compiled_call_impl is not None))  # type: ignore[attr-defined]
+        return predict(z, *rest)
+
+    generator.predict = watched  # type: ignore[method-assign]
+    tuning.compile_networks(generator, backend="eager", measured=True)
+    assert {rows for rows, _ in seen} >= {1, 2} and all(compiled for _, compiled in seen)
+    assert generator.chunk in (1, 2)
+
+
 def test_what_cannot_be_compiled_is_said_and_leaves_the_networks_as_they_were(
     model_folder: ModelFolder,
 ) -> None:

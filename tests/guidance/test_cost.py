@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from ltg_core.generators.base import Calls, Generator
+from ltg_core.generators.loading import load_generator
 from ltg_core.guidance.cost import batch_cost, padded
 from ltg_core.guidance.engine import GenerateRequest, Target, generate_images
 from ltg_core.guidance.settings import PRESETS, Guidance
 from ltg_core.guidance.timing import schedule_shares, shares_of
 from ltg_core.jobs import Progress
+from tests.generators.tiny_models import asks, model_folder
+
+__all__ = ["model_folder"]
 
 SMALL = {"steps": 5, "candidates": 4, "draft_steps": 2, "survivors": 2, "like": ""}
 MODES = {
@@ -46,6 +52,36 @@ def test_the_count_before_the_start_is_the_count_at_the_end(
     assert +Calls(made.calls_control) == +expected.calls_control
     steps = [report for report in reports if report.message not in made.notes]
     assert len(steps) == expected.steps == steps[-1].total == steps[-1].done
+
+
+@pytest.mark.parametrize(("tiny", "decoder"), ((True, "T"), (False, "D")))
+def test_feedback_counts_what_it_calls_and_the_way_back(tiny: bool, decoder: str) -> None:
+    """By hand, for 3 images in calls of 8: 10 steps of two predictions, every fifth with a gradient."""
+    guidance = Guidance(
+        steps=10, search="none", climb="feedback", every=5, band_start=0.0, band_end=1.0, cfg_below=1.0
+    )
+    found = batch_cost(guidance, 3, tiny=tiny)
+    assert found.calls_control == Calls(U=10 * 2 * 8, D=8)
+    back = {
+        "U": 8 * 2,
+        "C": 8 * 2,
+        decoder: 8 * 2,
+    }  # the conditional prediction alone, no augmentations, no judge
+    expected = Calls(U=10 * 2 * 8, D=8) + Calls(back) + Calls({f"{name}b": n for name, n in back.items()})
+    assert +found.calls == expected
+
+
+@pytest.mark.parametrize("way", ("feedback", "denoiser-free", "full"))
+def test_without_a_tiny_decoder_its_gradients_are_the_full_ones(
+    way: str, target: Target, model_folder: Callable[[str], Path]
+) -> None:
+    generator = load_generator(model_folder("sd 1"))
+    guidance = Guidance(steps=4, search="none", climb=way, every=2, band_start=0.0, weight=2.0, omega=0.2)
+    request = GenerateRequest(tuple(asks(generator, 3)), (0, 1, 2), (11, 12, 13))
+    made = generate_images(generator, target, guidance, request)
+    shares = schedule_shares(generator)
+    expected = batch_cost(guidance, 3, judge=target.judge is not None, tiny=False, shares=shares)
+    assert +Calls(made.calls) == +expected.calls and made.calls["Db"] > 0 and "Tb" not in made.calls
 
 
 def test_without_controls_and_without_a_judge_there_is_less_to_count(

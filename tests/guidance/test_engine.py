@@ -120,7 +120,7 @@ def test_a_small_climb_raises_the_objective(
     labels = torch.tensor(request_of_three.labels)
     base = generator.denoiser(schedule, condition)
     settings = dataclasses.replace(settings, band_start=0.0, band_end=1.0, every=1)
-    wrapped = climb(base, generator, schedule, objective, labels, settings, [])
+    wrapped = climb(base, generator, schedule, condition, objective, labels, settings, [])
     z = generator.noise(request_of_three.seeds)
     with torch.no_grad():
         before = objective(generator.decode(base(z, 0).clean, tiny=True), labels).level

@@ -8,9 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 
@@ -25,7 +27,11 @@ from ltg_core.workflows import balancing, terming
 from ltg_core.workflows.shards import FOLDER, Sharded
 from ltg_core.workflows.terming import need_encoder, vectors
 from tests.conftest import TinyWorld
+from tests.generators.test_extras import make_lora
+from tests.generators.tiny_models import model_folder
 from tests.workflows.sameness import QUICK, begin, copies, files, rows
+
+__all__ = ["model_folder"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,6 +124,48 @@ def test_shards_on_copies_of_a_workspace_speak_of_one_run(fitted: Workspace, tmp
             [one.sample(row["guided"]).image_hash for row in workflows.triplets(one, run.id)],
         ]
         assert pictures[0] == pictures[1]
+
+
+def test_shards_speak_of_one_run_wherever_the_files_of_their_generator_are(
+    fitted: Workspace, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder, order = model_folder("sd 1"), 0
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        file = make_lora(diffusers.DiffusionPipeline.from_pretrained(folder), "unet", tmp_path)
+    one, two = copies(fitted, tmp_path)
+    with one, two:
+        names = []
+        for ws, text, strength in ((one, "1/2", 0.5), (two, "2/2", 0.5), (two, "2/2", 0.6)):
+            order += 1
+            place = tmp_path / f"machine {order}"
+            place.mkdir()
+            lora = (f"{shutil.copy(file, place)}@{strength}",)
+            generator = workflows.use_generator(ws, folder, options=workflows.GeneratorOptions(lora=lora))
+            classifier = workflows.active_classifier(ws)
+            plan = workflows.plan_classes(classifier, generator, ["stop"], per_class=4)
+            shard(ws, text)
+            with pytest.raises(ShardMade):
+                workflows.generate(
+                    ws, classifier, generator, **dataclasses.asdict(plan), guidance=QUICK, unit=2
+                )
+            names.append(ws.runs("generate")[0].id)
+        assert names[0] == names[1] != names[2]
+
+
+def test_a_record_without_places_tells_tiny_decoders_apart_by_their_content(tmp_path: Path) -> None:
+    def placeless(folder: str, content: bytes) -> dict[str, Any]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "tiny.safetensors").write_bytes(content)
+        options = workflows.GeneratorOptions(tiny=str(tmp_path / folder / "tiny.safetensors"), chunk=4)
+        whole = workflows.GeneratorOptions(tiny=str(tmp_path / folder), chunk=4).placeless()
+        return options.placeless() | {"folder": whole["tiny"].split()[1]}
+
+    first = placeless("a", b"weights")
+    assert placeless("b", b"weights") == first and first["chunk"] == 4
+    other = placeless("b", b"others")
+    assert other["tiny"] != first["tiny"] and other["folder"] != first["folder"]
+    assert str(tmp_path) not in json.dumps(first)
 
 
 def test_scores_and_vectors_in_shards_are_those_of_one_process(
