@@ -34,18 +34,16 @@ def _images(
     pool: str = "",
     generate: int = 0,
     limit: int = 0,
-    device: str = "cpu",
     on_progress: ProgressFn,
     cancel: CancelToken,
 ) -> Any:
     found = add_images(
         ws,
-        active_classifier(ws, device=device),
+        active_classifier(ws),
         folder=folder or None,
         pool=pool,
         generate=generate,
         limit=limit,
-        device=device,
         on_progress=on_progress,
         cancel=cancel,
     )
