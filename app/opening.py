@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from app.settings import read_labels
-from ltg_core.errors import LtgError
+from ltg_core.errors import LtgError, WorkerLost
 
 if TYPE_CHECKING:
     from app.context import AppContext
@@ -39,6 +39,8 @@ def _find_device(ctx: AppContext) -> None:
         try:
             ctx.machine.device = ctx.lanes.device()
             log.info("networks run on %s (%s)", *ctx.machine.device)
+        except WorkerLost:  # at the end of the server, or the next job meets it
+            log.info("the worker ended before it said where networks run")
         except LtgError as error:  # every job says the same
             log.error("nothing can be computed: %s", error)
             ctx.machine.trouble = "networks cannot run where they were told to (--device)"
