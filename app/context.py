@@ -14,6 +14,7 @@ from app.lanes import LANES, Machine
 from app.quotas import Admission, Folder
 from app.render import Node, job_bar
 from app.settings import Settings
+from ltg_core.devices import CPU
 from ltg_core.errors import Cancelled, InputError, LtgError, WorkerLost
 from ltg_core.jobs import CancelToken, Job, JobBoard, ProgressFn, Spec, Work
 from ltg_core.workers import as_json
@@ -100,6 +101,11 @@ class AppContext:
             return None
         name = str(state.get("name") or "generator")
         return name if name != "generator" else f"{Path(str(state.get('path', 'own'))).parent.name} diffusion"
+
+    @property
+    def device(self) -> str:
+        """Where networks run in the workers, as torch calls it; "cpu" until they have said it."""
+        return self.machine.device.name if self.machine.device else CPU
 
     @property
     def model_hash(self) -> str | None:

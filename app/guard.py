@@ -53,13 +53,15 @@ _SPACE_HEADERS = (
     *_COMMON[:3],
     (b"content-security-policy", f"{_POLICY} https://huggingface.co https://*.hf.space".encode()),
 )
+HEALTH = "/healthz"
+"""Answers also those who may not come in, with whether the server can work, and why not."""
 # What the page asks for; everything else that Gradio serves (its API by name, schemas, monitoring, log-in, profiling,
 # run history, proxies) is answered as if it did not exist.
 _PATHS = (
     "/",
     "/config",
     "/favicon.ico",
-    "/healthz",
+    HEALTH,
     "/manifest.json",
     "/pulse",
     "/robots.txt",
@@ -196,6 +198,8 @@ class Guard:
     def _of_strangers(
         self, scope: Scope, headers: dict[str, str], path: str, user: str | None
     ) -> Refusal | None:
+        if path == HEALTH:
+            return None
         if self.key and not self._knows_key(scope, headers):
             return Refusal(
                 401, "Open the address that was printed when the server started; it holds the key."
@@ -243,7 +247,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 present = {name.lower() for name, _ in message["headers"]}
                 extra: Headers = [pair for pair in own if pair[0] not in present]
-                if self.key:
+                if self.key and self._knows_key(scope, headers):
                     sent = written(scope, _KEY, self.key, age=None, site="Strict")
                     extra.append((b"set-cookie", sent.encode()))
                 if greeting is not None:

@@ -7,13 +7,14 @@ from app.context import AppContext
 from app.details import accuracy
 from app.render import Node, h, percent, view
 from app.session import KINDS
+from ltg_core.devices import CPU
 from ltg_core.jobs import Job
 
 
 def header_key(ctx: AppContext) -> str:
     """Changes whenever the header does."""
     failed = _last_failure(ctx, ctx.running())
-    return f"{ctx.revision}|{joblist.key(ctx)}|{failed.id if failed else ''}"
+    return f"{ctx.revision}|{joblist.key(ctx)}|{failed.id if failed else ''}|{ctx.machine.device}"
 
 
 def header(ctx: AppContext) -> Node:
@@ -30,12 +31,22 @@ def header(ctx: AppContext) -> Node:
                 h("b", "Longtail"),
                 h("span.brand-sub", "find the blind spots of a classifier"),
             ),
-            h("div.chips", joblist.menu(ctx), *[_chip(*fact) for fact in facts], _account()),
+            h("div.chips", joblist.menu(ctx), *[_chip(*fact) for fact in facts], _device(ctx), _account()),
         ),
         # A tab shows its own jobs at full width.
         *[ctx.bar(job) for job in running if job.kind not in KINDS],
         ctx.bar(failed) if failed and failed.kind not in KINDS else None,
     )
+
+
+def _device(ctx: AppContext) -> Node | None:
+    """Where the networks run; nothing until that is known."""
+    device = ctx.machine.device
+    if device is None:
+        return None
+    gpu = device.name != CPU
+    said = f"{device.words} ({device.name})" if gpu else f"The CPU: {device.words}"
+    return _chip("Runs on", "GPU" if gpu else "CPU", "setup", f"{said}; --device chooses")
 
 
 def _account() -> Node | None:

@@ -242,7 +242,9 @@ def measure(ctx: AppContext) -> Job | None:
     busy, last = ctx.latest("measure", "generate", "open"), ctx.latest("measure")
     if classifier is None or ctx.generator_name() is None or (busy is not None and not busy.ended):
         return None
-    if (last is not None and last.state == "failed") or workflows.measured(workspace) is not None:
+    if (last is not None and last.state == "failed") or workflows.measured(
+        workspace, device=ctx.device
+    ) is not None:
         return None
     if not reference_path(workspace, classifier.hash).exists():
         return None

@@ -24,6 +24,7 @@ from app.server import make_server, new_key
 from app.serving import in_order
 from app.session import BEATS, BESIDE, QUICK, Seen, Session, clicked, polite
 from app.settings import USUAL_PORT, Settings, free_port
+from app.stopping import Stopping
 from app.tabs import browse, coverage, curate, explain, extend, imagine, retrain, setup, start, tell
 from app.tabs import map as map_tab
 
@@ -207,7 +208,7 @@ def theme() -> gr.themes.Base:
 def mount(site: AppContext | Rooms, *, port: int, key: str = "") -> Any:
     """The web application with the page on it: one page, also where every user has a workspace of their own."""
     page = build(Here(site) if isinstance(site, Rooms) else site)
-    page.queue(default_concurrency_limit=4, api_open=False)
+    page.queue(default_concurrency_limit=4, api_open=False, max_size=site.settings.limits.events or None)
     in_order(page._queue)
     return gr.mount_gradio_app(
         make_server(site, key=key),
@@ -236,12 +237,8 @@ def site_of(settings: Settings) -> AppContext | Rooms:
 
 def serve(settings: Settings) -> int:
     """Serve until interrupted; returns the exit status."""
-    import uvicorn
+    from app.serving import Server, config_of
 
-    from app.serving import Server
-
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     port = free_port(settings.host, settings.port)
     site = site_of(settings)
     _keep_uploads_here(settings)
@@ -265,13 +262,12 @@ def serve(settings: Settings) -> int:
         _share(port, key)
     if settings.browser:
         threading.Timer(1.0, webbrowser.open, [address]).start()
-    # A download that never ends is not waited for.
-    asked: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 2}
-    asked |= {"proxy_headers": False, "server_header": False}  # ``Front`` believes named proxies only
-    runner = Server(uvicorn.Config(server, host=settings.host, port=port, **asked))
-    with contextlib.suppress(KeyboardInterrupt):  # that is how it is asked to end
+    runner = Server(config_of(server, host=settings.host, port=port))
+    stopping = Stopping()
+    with stopping.heard(runner):
         runner.run()
-    site.close()
+        stopping.finish(site.machine, settings.grace)
+        site.close()
     return 0 if runner.started else 1
 
 

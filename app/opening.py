@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from app.settings import read_labels
+from ltg_core.errors import LtgError, WorkerLost
 
 if TYPE_CHECKING:
     from app.context import AppContext
@@ -29,6 +30,20 @@ def warm_up(ctx: AppContext, *, opens: bool) -> None:
             ctx.workspace.columns.warm(known["hash"], ctx.workspace.score_names(known["hash"]))
     except Exception:  # the thread's last frame: the page goes on, and Setup can be used by hand
         log.exception("the warm-up failed")
+    _find_device(ctx)
+
+
+def _find_device(ctx: AppContext) -> None:
+    """Where the networks run, for the page to say; the workers have tried it."""
+    if ctx.machine.device is None:
+        try:
+            ctx.machine.device = ctx.lanes.device()
+            log.info("networks run on %s (%s)", *ctx.machine.device)
+        except WorkerLost:  # at the end of the server, or the next job meets it
+            log.info("the worker ended before it said where networks run")
+        except LtgError as error:  # every job says the same
+            log.error("nothing can be computed: %s", error)
+            ctx.machine.trouble = "networks cannot run where they were told to (--device)"
 
 
 def _open(ctx: AppContext) -> None:

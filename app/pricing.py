@@ -70,7 +70,7 @@ def _estimate(ctx: AppContext, order: Order) -> Estimate:
     from ltg_core import workflows
 
     runs = ctx.cached("generations", lambda: ctx.workspace.runs("generate"))
-    return workflows.estimate(ctx.workspace, order, runs=runs)
+    return workflows.estimate(ctx.workspace, order, runs=runs, device=ctx.device)
 
 
 def price(ctx: AppContext, order: Order) -> Node:

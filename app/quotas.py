@@ -21,7 +21,7 @@ GIB = 2**30
 _KEPT = 24 * 3600.0
 """Seconds after which an upload is taken away, unless a job that has not ended needs it."""
 _LOOK = 120.0  # seconds between two counts of the workspace
-_SPARE = GIB  # of the disk, left to the rest of the machine
+SPARE = GIB  # of the disk, left to the rest of the machine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Limits:
         user_jobs: Jobs of one visitor that wait or run.
         jobs: Jobs of all.
         job_hours: The longest that a job may run.
+        events: Clicks and questions of all pages that wait to be answered.
         worker_gb: Memory of a worker process.
     """
 
@@ -46,6 +47,7 @@ class Limits:
     user_jobs: int = 50
     jobs: int = 200
     job_hours: float = 72.0
+    events: int = 2000
     worker_gb: float = 0.0
 
 
@@ -58,7 +60,14 @@ _FLAGS = MappingProxyType(
         "user_jobs": ("--max-user-jobs", "jobs of one visitor that wait or run"),
         "jobs": ("--max-jobs", "jobs of all visitors"),
         "job_hours": ("--max-job-hours", "the longest that a job may run"),
-        "worker_gb": ("--max-worker-gb", "memory of a worker process; without a GPU only"),
+        "events": (
+            "--max-events",
+            "clicks of all visitors that wait for an answer: some 20 for each who works at the same time",
+        ),
+        "worker_gb": (
+            "--max-worker-gb",
+            "memory of a worker process; without a GPU, or with --device cpu, only",
+        ),
     }
 )
 
@@ -163,10 +172,10 @@ class Uploads:
             full = _full(own + size, self.limits.user_gb, "Your uploads", "--max-user-gb") or _full(
                 total + size, self.limits.uploads_gb, "The uploads of all visitors", "--max-uploads-gb"
             )
-            free = _free(self.folder)
-            if not full and free - sum(self._coming.values()) - size < _SPARE:
+            left = free(self.folder)
+            if not full and left - sum(self._coming.values()) - size < SPARE:
                 full = (
-                    f"The server's disk has {free / GIB:,.1f} GB left, too little for this upload. "
+                    f"The server's disk has {left / GIB:,.1f} GB left, too little for this upload. "
                     "Delete exports or files that are no longer needed."
                 )
             if not full:
@@ -219,7 +228,7 @@ def _size(path: str) -> int:
         return 0
 
 
-def _free(folder: Path) -> int:
+def free(folder: Path) -> int:
     """Bytes that are left on the disk of a folder, which need not exist."""
     import shutil
 

@@ -17,6 +17,7 @@ from app.context import AppContext
 from app.entry import Entry
 from app.front import Front
 from app.guard import Guard
+from app.health import Health
 from app.intake import Intake
 from app.loginpage import USER_HEADER
 from app.logins import Logins
@@ -67,7 +68,7 @@ def make_server(site: AppContext | Rooms, *, key: str = "") -> FastAPI:
         return site.of(request.headers.get(USER_HEADER, "")) if isinstance(site, Rooms) else site
 
     _media(server, whose)
-    _routes(server)
+    _routes(server, Health(site))
     return server
 
 
@@ -127,7 +128,7 @@ def _media(server: FastAPI, whose: Callable[[Request], AppContext]) -> None:
         return FileResponse(path, media_type="application/zip", filename=name)
 
 
-def _routes(server: FastAPI) -> None:
+def _routes(server: FastAPI, health: Health) -> None:
     """What is the same for all."""
 
     @server.get("/vendor/plotly.min.js")
@@ -136,9 +137,11 @@ def _routes(server: FastAPI) -> None:
             _plotly_script(), media_type="text/javascript", headers={"Cache-Control": "max-age=86400"}
         )
 
-    @server.get("/healthz")
-    def health() -> dict[str, str]:
-        return {"state": "ok"}
+    @server.api_route("/healthz", methods=["GET", "HEAD"])
+    def healthy() -> JSONResponse:
+        wrong = health.wrong()
+        said = {"status": "failing", "reasons": wrong} if wrong else {"status": "ok"}
+        return JSONResponse(said, 503 if wrong else 200, {"Cache-Control": "no-store"})
 
 
 def _existing(ctx: AppContext, sample_id: str, *, small: bool) -> Path | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
@@ -11,8 +13,20 @@ from gradio.queueing import Event, Queue
 
 ENDLESS = ("/gradio_api/heartbeat/", "/gradio_api/queue/data")
 """An open page holds these streams for as long as it is open."""
+CONNECTIONS = 20_000
+"""At a time: an open page holds two, and more are answered that the server is busy."""
 PAGE = "page"
 """Handlers with this ``concurrency_id`` run one at a time for each page, and without a limit for different pages."""
+
+
+def config_of(app: Any, *, host: str, port: int) -> uvicorn.Config:
+    """How the page is served: one log for all, in the form that ``ltg_core.logs`` gives it; a download that never ends
+    is not waited for.
+    """
+    given: dict[str, Any] = {"host": host, "port": port, "timeout_graceful_shutdown": 2}
+    given |= {"log_level": "warning", "log_config": None, "access_log": False}
+    given |= {"proxy_headers": False, "server_header": False}  # ``Front`` believes named proxies only
+    return uvicorn.Config(app, **given, limit_concurrency=CONNECTIONS)
 
 
 class Server(uvicorn.Server):
@@ -21,6 +35,14 @@ class Server(uvicorn.Server):
     Uvicorn alone waits for them until the limit, cancels the tasks behind them, and writes down a traceback of each
     (CancelledError): nobody had told those tasks that their listener is gone. A closed connection is what they know.
     """
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing: signals are ``Stopping``'s, and count until the jobs have come to their end too.
+
+        Uvicorn would raise them again once it has ended itself, which ends this process before its jobs are told.
+        """
+        yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the endless streams; then wait for everything else, but not for somebody who has stopped reading."""

@@ -15,6 +15,7 @@ from app import access, quotas
 from app.access import LOCAL_HOSTS
 from app.front import Network
 from app.quotas import Limits
+from ltg_core import devices
 from ltg_core.cli.flags import add_engine, engine_of
 from ltg_core.errors import InputError, MissingExtra
 from ltg_core.workers.engine import EngineSettings
@@ -60,6 +61,8 @@ class Settings:
         trusted: Proxies whose word about the visitor is taken.
         limits: How much visitors may take.
         engine: Who does the units of long jobs; the page cannot choose it.
+        grace: Seconds that running jobs have at the end to come to a point from which they can be resumed.
+        device: Where networks run: "auto", "cpu", "cuda" or "cuda:N"; the page cannot choose it either.
     """
 
     data: Path | None = None
@@ -83,6 +86,8 @@ class Settings:
     trusted: tuple[Network, ...] = ()
     limits: Limits = dataclasses.field(default_factory=Limits)
     engine: EngineSettings = dataclasses.field(default_factory=EngineSettings)
+    device: str = devices.AUTO
+    grace: float = 20.0
 
     @property
     def wants_demo(self) -> bool:
@@ -144,6 +149,20 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--no-browser", action="store_true", help="do not open a browser")
     add("--max-upload-mb", type=int, metavar="MB", help=f"largest upload (default: {_UPLOAD_MB})")
+    add(
+        "--grace",
+        type=float,
+        default=Settings.grace,
+        metavar="SECONDS",
+        help="at Ctrl+C or SIGTERM running jobs have so long to come to a point from which they can be resumed; a "
+        f"second signal ends at once (default: {Settings.grace:g})",
+    )
+    add(
+        "--device",
+        default=devices.AUTO,
+        metavar="NAME",
+        help="where networks run: cpu, cuda, cuda:1 …; auto takes a GPU that works, else the CPU (default: auto)",
+    )
     add_engine(made)
     access.add_arguments(made)
     quotas.add_arguments(made)
@@ -162,6 +181,8 @@ def parse(arguments: Sequence[str]) -> Settings:
         made.error(f"--port: {given.port} is no port; give 0 to 65535")
     if given.max_upload_mb is not None and given.max_upload_mb < 1:
         made.error("--max-upload-mb: give at least 1")
+    if not 0 <= given.grace < float("inf"):
+        made.error(f"--grace: {given.grace:g} is no number of seconds; give 0 or more")
     space = bool(os.environ.get("SPACE_ID"))  # set by the platform and by nobody else
     usual = ("0.0.0.0", SPACE_PORT, _SPACE_UPLOAD_MB) if space else ("127.0.0.1", USUAL_PORT, _UPLOAD_MB)
     host, port, upload_mb = (
@@ -176,7 +197,9 @@ def parse(arguments: Sequence[str]) -> Settings:
             "trusted": access.proxies_of(given),
             "limits": quotas.limits_of(given),
             "engine": engine_of(given),
+            "device": devices.checked(given.device),
         }
+        devices.needed(given.device)
         chosen["engine"].open()  # says what is missing before anybody waits for a page
     except (InputError, MissingExtra) as error:
         made.error(str(error))
@@ -197,6 +220,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         space=space,
         users=given.users,
         shared=given.shared,
+        grace=given.grace,
         **chosen,
     )
 

@@ -88,6 +88,7 @@ class Spec:
 
 ENDED = ("done", "failed", "cancelled", "interrupted")
 _NEVER_STARTED = "cancelled; it will not start"
+_STOPPED = "the server was stopped before it was done; what was finished is kept"
 
 
 @dataclasses.dataclass
@@ -104,6 +105,7 @@ class Job:
         owner: Whose it is; "" for jobs of the process itself, which everybody sees.
         spec: The same work in words that survive a restart, None where it is a function of this process.
         kept: Whether it is written to the log.
+        stopped: Whether the end of the server stops it, and not its owner.
         state: "queued", "running", "done", "failed", "cancelled", or "interrupted" when its server ended first.
         reason: Why it failed, in words for the user.
         result: What the workflow returned.
@@ -120,6 +122,7 @@ class Job:
     spec: Spec | None = None
     kept: bool = True
     token: CancelToken = dataclasses.field(default_factory=CancelToken)
+    stopped: bool = False
     state: str = "queued"
     reason: str = ""
     progress: Progress = Progress(0, 0, "waiting for its turn")
@@ -159,6 +162,8 @@ class Line:
         self._lanes: dict[str, queue.Queue[tuple[Job, Callable[[Job], None]]]] = {}
         self._open: list[Job] = []
         self._lock = threading.Lock()
+        self._begun: dict[str, Job] = {}
+        self._stopped = False
 
     def put(self, job: Job, run: Callable[[Job], None]) -> None:
         """Have ``run`` called with the job when it is its turn."""
@@ -176,9 +181,27 @@ class Line:
         with self._lock:
             return [job for job in self._open if not job.ended]
 
+    def stop(self) -> list[Job]:
+        """Ask what runs to stop at its next step, as a cancel does; what waits does not begin any more.
+
+        Returns:
+            The jobs that were running: each ends as "interrupted", unless it is done before it hears of it.
+        """
+        with self._lock:
+            self._stopped = True
+            running = [job for job in self._begun.values() if not job.ended]
+        for job in running:
+            job.stopped = not job.token.cancelled
+            job.token.cancel()
+        return running
+
     def _serve(self, lane: str) -> None:
         while True:
             job, run = self._lanes[lane].get()
+            with self._lock:
+                if self._stopped:  # it waits on in the log, for the next start
+                    continue
+                self._begun[lane] = job
             run(job)
 
 
@@ -349,8 +372,10 @@ class JobBoard:
             job.token.check()
             return "done", "", job.work(report, job.token)
         except Cancelled as stop:
-            return "cancelled", str(stop), None
+            return ("interrupted", _STOPPED, None) if job.stopped else ("cancelled", str(stop), None)
         except LtgError as error:
+            if job.stopped:  # it did not hear of it in time, and its process was ended
+                return "interrupted", _STOPPED, None
             return "failed", str(error), None
         except Exception as error:  # a job must end in a state that the page can show, whatever went wrong
             log.exception("job %s (%s) failed", job.id, job.kind)

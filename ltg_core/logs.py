@@ -36,6 +36,11 @@ def fields() -> dict[str, str]:
     return dict(_FIELDS.get({}))
 
 
+def wants_json() -> bool:
+    """Whether the environment asks for one JSON object a line."""
+    return os.environ.get(VARIABLE) == "json"
+
+
 def configure(name: str = "") -> None:
     """Write the log to standard error, in the form that the environment asks for.
 
@@ -43,7 +48,7 @@ def configure(name: str = "") -> None:
         name: Of the process, where it is not the only one.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_AsJson(name) if os.environ.get(VARIABLE) == "json" else _AsText(name))
+    handler.setFormatter(_AsJson(name) if wants_json() else _AsText(name))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)

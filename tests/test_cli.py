@@ -228,7 +228,10 @@ def test_class_names_come_from_a_list_or_a_file(tiny_classifier_file: Path, tmp_
         assert used["classifier"]["preprocess"]["height"] == 32
 
 
-def test_ctrl_c_stops_at_the_next_step_keeps_the_images_and_says_how_to_go_on(fitted: Workspace, say):
+@pytest.mark.parametrize("how", (signal.SIGINT, signal.SIGTERM))
+def test_ctrl_c_and_sigterm_stop_at_the_next_step_keep_the_images_and_say_how_to_go_on(
+    fitted: Workspace, how: signal.Signals
+):
     words = ["generate", "--class", "stop", "--number", "2000", *CHEAP, "--workspace", str(fitted.path)]
     command = [sys.executable, "-W", "ignore", "-m", "ltg_core", *words]
     root = Path(__file__).resolve().parents[1]
@@ -237,7 +240,7 @@ def test_ctrl_c_stops_at_the_next_step_keeps_the_images_and_says_how_to_go_on(fi
         while not fitted.count(Filter(origin="generated")):
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
             signal.sigtimedwait([], 0.05)
-        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, how)
         out, err = process.communicate(timeout=280)
     finally:
         process.kill()
@@ -247,3 +250,22 @@ def test_ctrl_c_stops_at_the_next_step_keeps_the_images_and_says_how_to_go_on(fi
     assert run.state == "cancelled" and made >= 8 and f"{made:,}".replace(",", "") in err
     assert f"--resume {run.id}" in err
     assert len(fitted.query(Filter(origin=run.id))) == made
+
+
+def test_with_ltg_log_json_everything_on_stderr_is_one_object_a_line(tmp_path: Path, tiny_world: Any):
+    def run(*words: str) -> list[dict[str, str]]:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "ltg_core", *words, "--workspace", str(tmp_path / "ws")],
+            cwd=Path(__file__).resolve().parents[1],
+            env={**os.environ, "LTG_LOG": "json"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return [json.loads(line) for line in done.stderr.splitlines()]
+
+    assert all(one["process"] == "command" for one in run("import", str(tiny_world.folder)))
+    (error,) = [one for one in run("score") if one["level"] == "error"]
+    assert (
+        error["message"].startswith("error: no classifier yet") and error["logger"] == "ltg_core.cli.console"
+    )

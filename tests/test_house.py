@@ -12,7 +12,7 @@ CORE = ROOT / "ltg_core"
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "types", "compat", "logs"}),
-    frozenset({"params", "registry", "jobs"}),
+    frozenset({"params", "registry", "jobs", "devices"}),
     frozenset({"fitting", "workers"}),
     frozenset({"models", "data"}),
     frozenset({"signals", "curation", "training", "evaluation", "llm"}),

@@ -146,3 +146,35 @@ def test_boards_that_share_a_line_wait_for_each_other_and_see_nothing_but_number
     gate.set()
     until(lambda: his.ended)
     assert his.result == "done" and line.open() == []
+
+
+def test_the_end_of_the_server_stops_what_runs_and_leaves_what_waits(
+    asking: Asking, gate: threading.Event
+) -> None:
+    main, line = threading.current_thread(), Line()
+    board = JobBoard(viewer=lambda: asking() if threading.current_thread() is main else None, line=line)
+
+    def looks(on_progress: ProgressFn, cancel: CancelToken) -> None:
+        while True:
+            cancel.check()
+            time.sleep(0.01)
+
+    def lost(on_progress: ProgressFn, cancel: CancelToken) -> None:
+        gate.wait(60)
+        raise InputError("its process was ended")
+
+    begun = [board.submit("a", looks, lane="one"), board.submit("b", lost, lane="two")]
+    waiting = board.submit("c", looks, lane="one")
+    mine = board.submit("d", looks, lane="three")
+    until(lambda: all(job.state == "running" for job in (*begun, mine)))
+    board.cancel(mine.id)
+    until(lambda: mine.ended)
+    assert line.stop() == begun
+    gate.set()
+    until(lambda: all(job.ended for job in begun))
+    assert [job.state for job in begun] == ["interrupted"] * 2
+    assert all("the server was stopped" in job.reason for job in begun)
+    assert mine.state == "cancelled", "that was its owner"
+    late = board.submit("e", looks, lane="three")
+    time.sleep(0.2)
+    assert waiting.state == late.state == "queued" and line.stop() == []

@@ -135,3 +135,43 @@ def test_a_job_that_fails_is_said_with_its_state(caplog: pytest.LogCaptureFixtur
         "began: score",
         "ended: score, failed",
     ]
+
+
+_FAILING = """
+import threading, time, urllib.error, urllib.request
+from app.serving import Server, config_of
+from app.settings import free_port
+from ltg_core import logs
+
+async def broken(scope, receive, send):
+    if scope["type"] == "http":
+        raise ValueError("broken")
+
+logs.configure()
+port = free_port("127.0.0.1", 0)
+server = Server(config_of(broken, host="127.0.0.1", port=port))
+thread = threading.Thread(target=server.run)
+thread.start()
+while not server.started:
+    time.sleep(0.01)
+try:
+    urllib.request.urlopen(f"http://127.0.0.1:{port}/")
+except urllib.error.HTTPError as error:
+    print(error.code)
+server.should_exit = True
+thread.join()
+"""
+
+
+def test_what_the_web_server_itself_logs_has_the_same_form():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _FAILING],
+        cwd=ROOT,
+        env={**os.environ, logs.VARIABLE: "json"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = [json.loads(line) for line in done.stderr.splitlines()]
+    failed = next(one for one in said if one["logger"] == "uvicorn.error" and "error" in one)
+    assert "ValueError: broken" in failed["error"] and done.stdout == "500\n"

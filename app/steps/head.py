@@ -1,4 +1,4 @@
-"""Steps 4 and 5: the epistemic head, and the generator."""
+"""Step 4: the epistemic head."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ import gradio as gr
 from app.components import View
 from app.context import AppContext
 from app.controls import run_time, words
-from app.imagining import needs_of
-from app.pricing import needed
 from app.render import Node, empty, facts, h, percent, view
 from app.session import polite
-from app.steps.paths import local_path
 from app.steps.states import HEAD, onward
 from ltg_core.errors import LtgError
 from ltg_core.jobs import Job
@@ -24,12 +21,6 @@ _WHAT = (
     "agree near what was seen and part ways elsewhere, and how much they part is the epistemic signal. The classifier "
     "itself is not changed, and every signal gets its percentile against images that were held out."
 )
-_ASKED = {
-    "text": "a text",
-    "classes": "the name of one of its classes",
-    "nothing": "nothing: search and climb lead it",
-}
-_COMMAND = "python -m ltg_core fit-generator YOUR-IMAGES --out my-generator"
 
 
 def build_head(w: SimpleNamespace) -> None:
@@ -49,61 +40,20 @@ def build_head(w: SimpleNamespace) -> None:
             w.head_now = View(elem_id="setup-head-now")
 
 
-def build_generator(ctx: AppContext, w: SimpleNamespace) -> None:
-    """A folder, or a command to train one."""
-    with gr.Row(elem_classes="boxes"):
-        with gr.Column(elem_classes="box"):
-            w.folder = gr.Textbox(
-                label="Folder of a diffusion model on this machine",
-                max_length=4000,
-                placeholder="…/stable-diffusion-v1-5",
-                visible=ctx.settings.local,
-                elem_id="setup-folder",
-            )
-            w.use_generator = gr.Button(
-                "Use this generator", variant="primary", elem_id="setup-generator", visible=ctx.settings.local
-            )
-            w.generator_how = View(
-                view(
-                    h("h4", "Or train one on your images"),
-                    h(
-                        "p.soft",
-                        "A small text-to-image model; hours without a GPU, and it can be stopped and taken up.",
-                    ),
-                    h("code.command", _COMMAND),
-                ),
-                elem_id="setup-generator-how",
-            )
-        with gr.Column(elem_classes="box"):
-            w.generator_now = View(elem_id="setup-generator-now")
-
-
 def wire(ctx: AppContext, w: SimpleNamespace, started: Any, outputs: list[Any]) -> None:
-    """Two jobs."""
+    """One job."""
 
     @polite
     def fit() -> Any:
         return started(fit_head(ctx))
 
-    @polite
-    def use_generator(folder: str) -> Any:
-        return started(bring_generator(ctx, folder))
-
     w.fit.click(fit, None, outputs, api_name="fit_head", show_progress="hidden")
-    w.use_generator.click(use_generator, w.folder, outputs, api_name="use_generator", show_progress="hidden")
 
 
 def fit_head(ctx: AppContext) -> Job:
     """Fit it, unless the check has found something that nobody looked at."""
     ctx.need_classifier()
     return ctx.run("setup", "Fitting the epistemic head", "bring_head", {}, lane="compute")
-
-
-def bring_generator(ctx: AppContext, folder: str) -> Job:
-    """Use a diffusion model that lies on this machine."""
-    place = str(local_path(ctx, folder).resolve())
-    # In the lane of generations: it is loaded where it will be used.
-    return ctx.run("setup", "Loading the generator", "use_generator", {"path": place}, lane="compute")
 
 
 def head_shown(ctx: AppContext) -> Node:
@@ -164,23 +114,3 @@ def _finders(ctx: AppContext) -> list[Node]:
         h("p.soft", "AUROC on held-out images: 50 % is chance, 100 % ranks every error first."),
         h("div.bars", *bars),
     ]
-
-
-def generator_shown(ctx: AppContext) -> Node:
-    """Which generator is in use."""
-    name = ctx.generator_name()
-    if name is None:
-        text = (
-            "Imagine needs one, in diffusers' layout: Stable Diffusion 1 to 3.5 or XL, FLUX.1, DiT, or a model of "
-            "pixels. All other tabs work without."
-        )
-        return view(h("h3", "No generator yet"), empty("Optional", text))
-    record = ctx.workspace.get_state("generator") or {}
-    rows = [("Name", name), ("Asked by", _ASKED.get(str(record.get("language")), "a text"))]
-    if needs := needed(needs_of(ctx)):
-        rows.append(("Made for", needs))
-    return view(
-        h("h3", "In use"),
-        facts(rows),
-        h("p.soft", "A diffusion model in diffusers' layout; it stays where it is."),
-    )

@@ -44,9 +44,11 @@ class Place:
 
     Attributes:
         step: Name of the step; "" until the page knows where to begin.
+        filled: Which generator's options the form was last filled with.
     """
 
     step: str = ""
+    filled: str = ""
 
 
 def examination(ctx: AppContext) -> Examination | None:

@@ -11,7 +11,7 @@ from app.components import View
 from app.context import AppContext
 from app.render import Node, h, view
 from app.session import QUICK, Session, clicked, polite
-from app.steps import check, classifier, data, head, mapping
+from app.steps import check, classifier, data, generator, head, mapping
 from app.steps.states import (
     CHECK,
     CLASSIFIER,
@@ -46,7 +46,7 @@ def build(ctx: AppContext) -> SimpleNamespace:
         with gr.Tab(TITLES[HEAD], id=HEAD):
             head.build_head(w)
         with gr.Tab(TITLES[GENERATOR], id=GENERATOR):
-            head.build_generator(ctx, w)
+            generator.build(ctx, w)
     w.buttons = [w.use, w.revise, w.load, w.use_generator, w.fit]
     w.shown = [
         *(w.classifier_now, w.data_now, w.check, w.check_modes, w.check_grid, w.mapping, w.head_now),
@@ -87,6 +87,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         first: dict[Any, Any] = {} if step else {w.body: gr.Tabs(selected=first_open(found))}
         if not step and (opening is None or opening.ended):
             place.step = first_open(found)  # from here on only the visitor changes the step
+        first |= generator.filled(ctx, w, place)
         return {w.steps: stepper(found, step or first_open(found))} | first | shown
 
     @polite
@@ -103,9 +104,10 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     data.wire(ctx, w, started, outputs)
     check.wire(ctx, w, started, [*outputs, *moved, w.check], go)
     head.wire(ctx, w, started, outputs)
+    generator.wire(ctx, w, started, outputs)
     session.beats["setup"].change(follow, None, outputs, **QUICK)
     w.refresh, w.refresh_inputs = refresh, [w.place, w.mode]
-    w.refresh_outputs = [w.steps, w.body, *w.shown]
+    w.refresh_outputs = [w.steps, w.body, *w.shown, *generator.speed_parts(w)]
 
 
 def outcome(job: Job, title: str) -> Node:
@@ -127,5 +129,5 @@ def state_of(ctx: AppContext, w: SimpleNamespace, mode: str) -> dict[Any, Any]:
         w.check_grid: check.grid(ctx, mode),
         w.mapping: mapping.table(ctx),
         w.head_now: head.head_shown(ctx),
-        w.generator_now: head.generator_shown(ctx),
+        w.generator_now: generator.shown(ctx),
     }

@@ -1,7 +1,7 @@
 """The command line: every workflow as a sub-command; text for people, ``--json`` for programs.
 
 Exit status: 0 done, 2 wrong use or an error that the user can act on (one line on stderr), 130 stopped with
-Ctrl-C; what was finished until then is kept.
+Ctrl-C or SIGTERM; what was finished until then is kept.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What the terminal shows: one line of progress on stderr, the answer on stdout, Ctrl-C as a request to
-stop.
+"""What the terminal shows: one line of progress on stderr, the answer on stdout, Ctrl-C and SIGTERM as a request
+to stop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from ltg_core import logs
 from ltg_core.jobs import CancelToken, Progress
+
+log = logging.getLogger(__name__)
 
 _EVERY = 0.1  # seconds between two changes of the line on a terminal
 _EVERY_PLAIN = 5.0  # between two lines in a log file
@@ -32,9 +35,13 @@ class Console:
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json, self.quiet = json, quiet
         self.cancel = CancelToken()
-        self._live = sys.stderr.isatty()
+        self._live = sys.stderr.isatty() and not logs.wants_json()
         self._shown, self._last, self._message = False, -1e9, ""
-        logging.basicConfig(level=logging.WARNING, format="note: %(message)s", handlers=[_Notes(self)])
+        self._as_json = logs.wants_json()  # the log's form; then there is nothing but log on stderr
+        if not self._as_json:
+            logging.basicConfig(level=logging.WARNING, format="note: %(message)s", handlers=[_Notes(self)])
+        elif not logging.getLogger().handlers:
+            logs.configure("command")
 
     def progress(self, step: Progress) -> None:
         """Show a step; on a terminal in one line that changes, elsewhere a line now and then."""
@@ -48,7 +55,9 @@ class Console:
         text = step.message or "working"
         if step.total > 0:
             text = f"{step.done:,} of {step.total:,} ({min(1.0, step.done / step.total):4.0%})  {text}"
-        if self._live:
+        if self._as_json:
+            log.info("%s", text)
+        elif self._live:
             width = shutil.get_terminal_size().columns - 1
             sys.stderr.write("\r\x1b[K" + text[:width])
             self._shown = True
@@ -58,8 +67,8 @@ class Console:
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Within this block the first Ctrl-C asks the work to stop at its next step, the second ends it at
-        once.
+        """Within this block the first Ctrl-C or SIGTERM asks the work to stop at its next step, the second ends it
+        at once. A scheduler that takes a machine back sends SIGTERM some time before it ends the process.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -71,11 +80,12 @@ class Console:
             self.cancel.cancel()
             self.note("stopping at the next step; press Ctrl-C again to end at once")
 
-        before = signal.signal(signal.SIGINT, ask)
+        before = {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for one, handler in before.items():
+                signal.signal(one, handler)
             self.clear()
 
     def answer(self, data: Any, text: str) -> None:
@@ -85,15 +95,18 @@ class Console:
         )
         sys.stdout.flush()
 
-    def note(self, text: str) -> None:
-        """A line on stderr that does not disturb the progress."""
+    def note(self, text: str, level: int = logging.INFO) -> None:
+        """A line on stderr that does not disturb the progress; ``level`` is for a log in JSON."""
+        if self._as_json:
+            log.log(level, "%s", text)
+            return
         self.clear()
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
     def failed(self, text: str) -> None:
         """One clear line about what went wrong."""
-        self.note("error: " + " ".join(text.split()))
+        self.note("error: " + " ".join(text.split()), logging.ERROR)
 
     def stopped(self, reason: str, kept: str) -> None:
         """What an interruption left."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ltg_core.devices import chosen
 from ltg_core.errors import InputError, LtgError
 from ltg_core.jobs import ProgressFn, no_progress
 from ltg_core.params import Params, Spec, specs
@@ -165,12 +166,12 @@ def given_params(args: argparse.Namespace, cls: type[Params], *, prefix: str = "
 
 
 def device_of(args: argparse.Namespace) -> str:
-    """The device that ``--device`` means."""
-    if args.device != "auto":
-        return str(args.device)
-    import torch
+    """The device that ``--device`` means.
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    Raises:
+        InputError: It is not there, or does not work.
+    """
+    return chosen(str(args.device)).name
 
 
 @contextlib.contextmanager

@@ -55,6 +55,7 @@ class Workspace:
             None  # told of every run that this object begins or takes up
         )
         self.engine: Engine = LOCAL  # does the units of long work; only the operator chooses another
+        self.device = "cpu"  # where networks run that are loaded for it; the operator's choice as well
         self.interrupted: tuple[str, ...] = self.find_interrupted()
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ class Judge(abc.ABC):
 
     @abc.abstractmethod
     def log_prob(self, images: Images) -> torch.Tensor:
-        """(B, classes) log-probabilities; differentiable with respect to the images."""
+        """(B, classes) log-probabilities on the images' device; differentiable with respect to the images."""
 
 
 class ClipJudge(Judge):
@@ -41,19 +41,24 @@ class ClipJudge(Judge):
         folder: A CLIPModel with its tokenizer, in transformers' layout.
         labels: The classes.
         prompt: How a class is described, with ``{label}``.
+        device: Where the encoder is.
 
     Raises:
         ModelError: The folder cannot be read.
     """
 
-    def __init__(self, folder: str | Path, labels: Sequence[str], prompt: str = DEFAULT_PROMPT) -> None:
+    def __init__(
+        self, folder: str | Path, labels: Sequence[str], prompt: str = DEFAULT_PROMPT, device: str = "cpu"
+    ) -> None:
         self.encoder = TextImage(folder)
+        self.encoder.clip.to(device)
         self.name, self.labels = "text-image encoder", tuple(labels)
         self.texts = self.encoder.texts([prompt.format(label=label) for label in labels])
 
     def log_prob(self, images: Images) -> torch.Tensor:
-        """(B, classes) log-probabilities among the class prompts."""
-        logits: torch.Tensor = self.encoder.temperature * self.encoder.images(images) @ self.texts.T
+        """(B, classes) log-probabilities among the class prompts, on the images' device."""
+        seen = self.encoder.images(images)
+        logits: torch.Tensor = self.encoder.temperature.to(seen) * seen @ self.texts.T.to(seen)
         return logits.log_softmax(dim=1)
 
 
@@ -74,15 +79,15 @@ class ClassifierJudge(Judge):
 
     def log_prob(self, images: Images) -> torch.Tensor:
         """(B, classes) log-probabilities of the other classifier."""
-        return self.classifier.logits(images).float().log_softmax(dim=1)
+        return self.classifier.logits(images).float().log_softmax(dim=1).to(images.device)
 
 
-def find_judge(folder: str | Path, labels: Sequence[str]) -> Judge | None:
-    """The judge that comes with a generator (its folder ``clip``), or None."""
+def find_judge(folder: str | Path, labels: Sequence[str], device: str = "cpu") -> Judge | None:
+    """The judge that comes with a generator (its folder ``clip``), on a device, or None."""
     folder = Path(folder)
     if not (folder / "clip" / "config.json").exists():
         return None
-    return ClipJudge(folder / "clip", labels, prompt_of(folder))
+    return ClipJudge(folder / "clip", labels, prompt_of(folder), device)
 
 
 def prompt_of(folder: str | Path) -> str:

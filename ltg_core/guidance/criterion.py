@@ -69,7 +69,8 @@ class Criterion:
         """
         clamped = images + (images.clamp(0, 1) - images).detach()  # the gradient passes
         images = stretch(images) if self.stretched else clamped
-        value = self.signal(self.classifier.forward(images), self.reference, labels, "guide")
+        out = self.classifier.forward(images)
+        value = self.signal(out, self.reference, labels, "guide").to(images.device)
         self.calls["C"] += len(images)
         return value, self._levels(value.detach())
 

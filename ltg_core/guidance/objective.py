@@ -90,9 +90,10 @@ class Objective:
         for number, view in enumerate(views):
             out = self.classifier.forward(view)
             self.calls["C"] += len(view)
-            levels.append(self._levels(self.signal(out, self.reference, labels, self.group)))
+            values = self.signal(out, self.reference, labels, self.group).to(images.device)
+            levels.append(self._levels(values))
             if number == 0 and self.guidance.realism > 0:
-                distance = self.reference.knn_distance(out.features)
+                distance = self.reference.knn_distance(out.features).to(images.device)
         level = torch.stack(levels).mean(dim=0)
         total, on_class, excess = level, torch.ones_like(level), torch.zeros_like(level)
         if self.guidance.realism > 0:

@@ -266,7 +266,8 @@ class Session:
         return self._levels(in_chunks(self._raw, images, labels))
 
     def _raw(self, x: Images, y: Labels) -> torch.Tensor:
-        return self._signal(self.target.classifier.forward(x), self.target.reference, y, "audit")
+        out = self.target.classifier.forward(x)
+        return self._signal(out, self.target.reference, y, "audit").to(x.device)
 
     @torch.no_grad()
     def final_score(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -152,9 +152,11 @@ def _praise(target: Target, left: float, percentile: float, settings: ValiditySe
 def signal_of(target: Target, signal: str, x: Images, labels: Labels, group: str = "audit") -> Scores:
     """The signal of images, (B,), read on the audit heads."""
     chosen = SIGNALS[signal]()
-    return in_chunks(
-        lambda part, y: chosen(target.classifier.forward(part), target.reference, y, group), x, labels
-    )
+
+    def one(part: Images, y: Labels) -> Scores:
+        return chosen(target.classifier.forward(part), target.reference, y, group).to(part.device)
+
+    return in_chunks(one, x, labels)
 
 
 @torch.no_grad()

@@ -72,8 +72,8 @@ class TextImage:
 
     @property
     def temperature(self) -> torch.Tensor:
-        """By which cosines are multiplied before a softmax."""
-        scale: torch.Tensor = self.clip.logit_scale.exp()
+        """By which cosines are multiplied before a softmax; on the CPU, one number."""
+        scale: torch.Tensor = self.clip.logit_scale.exp().cpu()
         return scale
 
     @functools.cached_property
@@ -86,7 +86,7 @@ class TextImage:
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> Features:
-        """Unit vectors of texts, (N, width)."""
+        """Unit vectors of texts, (N, width), on the CPU."""
         found = []
         for start in range(0, len(texts), _BATCH):
             ids = self.tokenizer(
@@ -98,12 +98,13 @@ class TextImage:
             ).input_ids
             out = self.clip.get_text_features(input_ids=ids.to(self.clip.device))
             found.append(F.normalize(out.pooler_output, dim=-1))
-        return torch.cat(found)
+        return torch.cat(found).cpu()
 
     def images(self, images: Images) -> Features:
-        """Unit vectors of pictures of one size, (N, width); differentiable."""
-        pixels = self.preprocess(images)
-        return F.normalize(self.clip.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
+        """Unit vectors of pictures of one size, (N, width), on their device; differentiable."""
+        pixels = self.preprocess(images).to(self.clip.device)
+        found = self.clip.get_image_features(pixel_values=pixels).pooler_output
+        return F.normalize(found, dim=-1).to(images.device)
 
     def knows(self, text: str) -> bool:
         """Whether the tokenizer has learned the words, rather than spelling them: a guess is worth nothing else."""

@@ -34,7 +34,7 @@ _PREVIEWS, _STEPS = 0.25, 0.05  # seconds between two at least: a page looks abo
 def main() -> None:
     """The process: reads until its input closes, works in threads, and ends with the parent whatever it is doing."""
     _die_with_parent(int(sys.argv[1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's, which closes the pipes
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's, which cancels and closes the pipes
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
@@ -48,6 +48,8 @@ def main() -> None:
     if first[0].get("first"):
         _named(str(first[0]["first"]))(first[0]["options"])
     desk = _Desk(answers, first[0]["desk"], first[0]["options"])
+    # Schedulers send it to every process of a job: what is done here comes to a point from which it can be resumed.
+    signal.signal(signal.SIGTERM, lambda number, frame: desk.stop())
     while (request := wire.receive(requests)) is not None:
         desk.take(request[0])
     os._exit(0)  # every write is atomic, so work may end anywhere
@@ -111,6 +113,11 @@ class _Desk:
             return
         token = self._tokens[request["job"]] = CancelToken()
         threading.Thread(target=self._do, args=(request, token), name=request["task"], daemon=True).start()
+
+    def stop(self) -> None:
+        """Cancel everything that is being done; this process ends with its parent."""
+        for token in list(self._tokens.values()):
+            token.cancel()
 
     def _do(self, request: wire.Message, token: CancelToken) -> None:
         # A task may ask a worker of its own; its lines are about the inner one.

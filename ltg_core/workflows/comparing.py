@@ -78,7 +78,7 @@ def compare(
     arms: Sequence[str],
     settings: CompareSettings | None = None,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> Run:
@@ -92,7 +92,7 @@ def compare(
             first arm was retrained.
         arms: The same; of a run all seeds, whose mean counts. May be empty where the free baselines are compared.
         settings: None for the defaults.
-        device: Where classifiers run that have not answered yet.
+        device: Where classifiers run that have not answered yet; None for the device of the workspace.
         on_progress: Told about every batch.
         cancel: Checked at every batch.
 
@@ -173,8 +173,10 @@ def compare(
 class _Asked:
     """Answers of classifiers on the fixed images; computed once each and kept in the workspace."""
 
-    def __init__(self, ws: Workspace, device: str, on_progress: ProgressFn, cancel: CancelToken) -> None:
-        self.ws, self.device = ws, device
+    def __init__(
+        self, ws: Workspace, device: str | None, on_progress: ProgressFn, cancel: CancelToken
+    ) -> None:
+        self.ws, self.device = ws, device or ws.device
         self.ids: list[str] = []
         self.on_progress, self.cancel = on_progress, cancel
         self.names: set[str] = set()

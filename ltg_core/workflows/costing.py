@@ -52,7 +52,7 @@ class Estimate:
 def measure_cost(
     ws: Workspace,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> dict[str, Any]:
@@ -68,18 +68,18 @@ def measure_cost(
     (cancel or CancelToken()).check()
     on_progress(Progress(1, 2, "timing one call of each network"))
     found = dataclasses.asdict(measure(generator, Target(classifier, ref, judge_of(generator, classifier))))
-    kept = {**found, "models": [classifier.hash, generator.hash], "machine": _machine(device)}
+    kept = {**found, "models": [classifier.hash, generator.hash], "machine": _machine(device or ws.device)}
     kept["options"] = generator_options(ws)
     ws.put_state(_STATE, kept)
     on_progress(Progress(2, 2, "done"))
     return kept
 
 
-def measured(ws: Workspace, *, device: str = "cpu") -> dict[str, Any] | None:
+def measured(ws: Workspace, *, device: str | None = None) -> dict[str, Any] | None:
     """What was measured of the active models on this machine, or None."""
     kept: dict[str, Any] | None = ws.get_state(_STATE)
     active = [(ws.get_state(role) or {}).get("hash") for role in ("classifier", "generator")]
-    if kept is None or kept["models"] != active or kept["machine"] != _machine(device):
+    if kept is None or kept["models"] != active or kept["machine"] != _machine(device or ws.device):
         return None
     if kept.get("options", {}) != generator_options(ws):  # precision and offloading change what a call takes
         return None
@@ -87,7 +87,7 @@ def measured(ws: Workspace, *, device: str = "cpu") -> dict[str, Any] | None:
 
 
 def estimate(
-    ws: Workspace, order: Order, *, runs: Sequence[Run] | None = None, device: str = "cpu"
+    ws: Workspace, order: Order, *, runs: Sequence[Run] | None = None, device: str | None = None
 ) -> Estimate:
     """What an order will cost; reads the workspace only, so it may be asked at every change of a control.
 
@@ -98,7 +98,7 @@ def estimate(
         ws: The workspace.
         order: What is wanted.
         runs: Generations, the newest first; None to read them.
-        device: Where the networks will be.
+        device: Where the networks will be; None for the device of the workspace.
     """
     found = measured(ws, device=device)
     started = bool(order.sources) or (bool(order.settings.like) and _starts(order.settings, found))

@@ -67,7 +67,7 @@ def prepare_demo(
     ws: Workspace,
     folder: str | Path = DEMO,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> Classifier:

@@ -43,7 +43,7 @@ def add_images(
     band: Band | None = None,
     limit: int = 0,
     seed: int = 0,
-    device: str = "cpu",
+    device: str | None = None,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def add_images(
         band: Cosines to the mean of the parent's real training images.
         limit: At most so many images a class, those that are there included; 0 for any number.
         seed: Of the first generated image.
-        device: Where the generator is.
+        device: Where the generator is; None for the device of the workspace.
         on_progress: Told often.
         cancel: Checked often; what was added until then is kept.
 
@@ -221,7 +221,7 @@ def _generated(
     wanted: Sequence[Auxiliary],
     number: int,
     seed: int,
-    device: str,
+    device: str | None,
     recording: Recording,
     on_progress: ProgressFn,
     cancel: CancelToken,

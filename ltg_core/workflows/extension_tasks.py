@@ -42,19 +42,17 @@ def _images(
     generate: int = 0,
     limit: int = 0,
     band: Mapping[str, Any] | None = None,
-    device: str = "cpu",
     on_progress: ProgressFn,
     cancel: CancelToken,
 ) -> Any:
     found = add_images(
         ws,
-        active_classifier(ws, device=device),
+        active_classifier(ws),
         folder=folder or None,
         pool=pool,
         generate=generate,
         limit=limit,
         band=_band(band),
-        device=device,
         on_progress=on_progress,
         cancel=cancel,
     )

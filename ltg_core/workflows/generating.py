@@ -151,7 +151,7 @@ def resume_generate(
     ws: Workspace,
     run_id: str,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> Run:
@@ -168,7 +168,7 @@ def resume_generate(
     labels = record.get("labels") if record.get("hash") == run.hashes["classifier"] else None
     classifier = stored_classifier(ws, run.hashes["classifier"], labels=labels, device=device)
     generator = generator_at(
-        run.settings["generator"], options=run.settings.get("generator_options"), device=device
+        run.settings["generator"], options=run.settings.get("generator_options"), device=device or ws.device
     )
     ref = need_reference(ws, classifier)
     now = {"generator": generator.hash, "reference": reference_hash(ws, classifier)}

@@ -124,7 +124,7 @@ def imagine(
     order: Mapping[str, Any],
     *,
     classifier: Classifier | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> Run:
@@ -134,7 +134,7 @@ def imagine(
         ws: The workspace.
         order: As ``Order.to_dict`` gives it: plain values, so that another process can do the work.
         classifier: Whom the images are to challenge; None for the active one.
-        device: Where the networks are.
+        device: Where the networks are; None for the device of the workspace.
         on_progress: As in ``generate``.
         cancel: As in ``generate``; finished units are kept.
 

@@ -75,7 +75,7 @@ def loop(
     loss: Loss | None = None,
     mix: MixSettings | None = None,
     guidance: dict[str, Any] | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> Run:
@@ -95,7 +95,7 @@ def loop(
         loss: None for balanced softmax.
         mix: Which synthetic images; None for those that were accepted.
         guidance: Settings that differ from the preset's.
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda"; None for the device of the workspace.
         on_progress: Told often.
         cancel: Checked at every step; ``resume_loop`` goes on from there.
 
@@ -130,7 +130,7 @@ def resume_loop(
     ws: Workspace,
     run_id: str,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> Run:
@@ -155,13 +155,18 @@ class _Looping:
     """The rounds of one loop. What is done is written down after every step, so that a kill loses one step at most."""
 
     def __init__(
-        self, ws: Workspace, recording: Recording, device: str, on_progress: ProgressFn, cancel: CancelToken
+        self,
+        ws: Workspace,
+        recording: Recording,
+        device: str | None,
+        on_progress: ProgressFn,
+        cancel: CancelToken,
     ) -> None:
         from ltg_core.training.losses import LOSSES
         from ltg_core.workflows.retraining import plugin
 
         given = recording.run.settings
-        self.ws, self.recording, self.device = ws, recording, device
+        self.ws, self.recording, self.device = ws, recording, device or ws.device
         self.settings = LoopSettings.from_dict(given["loop"])
         self.train = TrainSettings.from_dict(given["train"])
         self.mix = MixSettings.from_dict(given["mix"])

@@ -135,9 +135,13 @@ def judge_of(generator: Generator, classifier: Classifier) -> Judge | None:
     process.
     """
     folder = getattr(generator, "folder", None)
-    return None if folder is None else _judge(str(folder), generator.hash, classifier.labels)
+    return (
+        None
+        if folder is None
+        else _judge(str(folder), generator.hash, classifier.labels, str(generator.device))
+    )
 
 
 @functools.lru_cache(maxsize=4)
-def _judge(folder: str, stamp: str, labels: tuple[str, ...]) -> Judge | None:
-    return find_judge(folder, labels)
+def _judge(folder: str, stamp: str, labels: tuple[str, ...], device: str) -> Judge | None:
+    return find_judge(folder, labels, device)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from ltg_core.data.workspace import Workspace
 from ltg_core.jobs import CancelToken, Progress, ProgressFn
 from ltg_core.training.losses import LOSSES
@@ -20,13 +18,6 @@ from ltg_core.workflows.retraining import plugin, resume_retrain, retrain
 from ltg_core.workflows.scoring import score
 
 
-def _device(name: str) -> str:
-    """ "auto" is the GPU where there is one."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _retrain(
     ws: Workspace,
     *,
@@ -38,7 +29,6 @@ def _retrain(
     seeds: Sequence[int] = (0,),
     name: str = "",
     classifier: str = "",
-    device: str = "auto",
     on_progress: ProgressFn,
     cancel: CancelToken,
 ) -> Any:
@@ -53,17 +43,14 @@ def _retrain(
         runs=runs,
         seeds=seeds,
         name=name,
-        device=_device(device),
         on_progress=on_progress,
         cancel=cancel,
     )
     return {"run": run.id, "best": run.result["best"]}
 
 
-def _resume_retrain(
-    ws: Workspace, *, run: str, device: str = "auto", on_progress: ProgressFn, cancel: CancelToken
-) -> Any:
-    found = resume_retrain(ws, run, device=_device(device), on_progress=on_progress, cancel=cancel)
+def _resume_retrain(ws: Workspace, *, run: str, on_progress: ProgressFn, cancel: CancelToken) -> Any:
+    found = resume_retrain(ws, run, on_progress=on_progress, cancel=cancel)
     return {"run": found.id, "best": found.result["best"]}
 
 
@@ -116,13 +103,12 @@ def _compare(
     arms: Sequence[str],
     base: str = "",
     settings: Mapping[str, Any] | None = None,
-    device: str = "auto",
     on_progress: ProgressFn,
     cancel: CancelToken,
 ) -> Any:
     """The page reads the figures from the run."""
     chosen = CompareSettings.from_dict(dict(settings or {}))
-    run = compare(ws, base, arms, chosen, device=_device(device), on_progress=on_progress, cancel=cancel)
+    run = compare(ws, base, arms, chosen, on_progress=on_progress, cancel=cancel)
     return {"run": run.id}
 
 

@@ -48,7 +48,7 @@ def retrain(
     soft_labels: Mapping[str, Sequence[float]] | None = None,
     seeds: Sequence[int] = (0,),
     name: str = "",
-    device: str = "cpu",
+    device: str | None = None,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> Run:
@@ -69,7 +69,7 @@ def retrain(
         soft_labels: Sample id → probabilities of the classes.
         seeds: One training each.
         name: For people.
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda"; None for the device of the workspace.
         on_progress: Told often.
         cancel: Checked at every step; ``resume_retrain`` goes on from there.
 
@@ -111,7 +111,7 @@ def resume_retrain(
     ws: Workspace,
     run_id: str,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     on_progress: ProgressFn = no_progress,
     cancel: CancelToken | None = None,
 ) -> Run:
@@ -154,12 +154,12 @@ class _Retraining:
         classifier: Classifier,
         recording: Recording,
         rows: Rows,
-        device: str,
+        device: str | None,
         on_progress: ProgressFn,
         cancel: CancelToken,
     ) -> None:
         self.ws, self.classifier, self.recording, self.rows = ws, classifier, recording, rows
-        self.device, self.on_progress, self.cancel = device, on_progress, cancel
+        self.device, self.on_progress, self.cancel = device or ws.device, on_progress, cancel
         given = recording.run.settings
         self.settings = TrainSettings.from_dict(given["train"])
         self.loss = plugin(LOSSES, given["loss"])

@@ -46,7 +46,7 @@ def use_classifier(
     factory: str | None = None,
     programs: bool = False,
     restrict: Sequence[str] | None = None,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> Classifier:
     """Make a classifier the active one; its weights are copied into the workspace as safetensors with a card.
 
@@ -65,12 +65,13 @@ def use_classifier(
         programs: As in ``load_classifier``: the operator's decision, never a page's.
         restrict: Classes that may be predicted, the others are as if they did not exist; ``["data"]`` for those that
             the workspace's images have.
-        device: Where it will run.
+        device: Where it will run; None for the device of the workspace.
 
     Raises:
         ModelError: It cannot be loaded; the message says why.
         InputError: There is nothing to restrict to.
     """
+    device = device or ws.device
     if factory is not None:
         arch = FACTORY + factory
     if isinstance(source, Classifier):
@@ -146,7 +147,7 @@ def _restriction(ws: Workspace, classifier: Classifier, given: Sequence[str]) ->
     return kept
 
 
-def active_classifier(ws: Workspace, *, device: str = "cpu") -> Classifier:
+def active_classifier(ws: Workspace, *, device: str | None = None) -> Classifier:
     """The classifier that this workspace works with; loaded once a process.
 
     Raises:
@@ -161,7 +162,7 @@ def active_classifier(ws: Workspace, *, device: str = "cpu") -> Classifier:
 
 
 def stored_classifier(
-    ws: Workspace, model_hash: str, *, labels: Sequence[str] | None = None, device: str = "cpu"
+    ws: Workspace, model_hash: str, *, labels: Sequence[str] | None = None, device: str | None = None
 ) -> Classifier:
     """A classifier that was active in this workspace at some time, by its hash.
 
@@ -169,8 +170,9 @@ def stored_classifier(
         InputError: Its file is not there.
         ModelError: Its file is damaged.
     """
+    known = ws.get_state("factories", [])
     return classifier_at(
-        _classifier_path(ws, model_hash), model_hash, labels, ws.get_state("factories", []), device=device
+        _classifier_path(ws, model_hash), model_hash, labels, known, device=device or ws.device
     )
 
 
@@ -204,7 +206,7 @@ def use_generator(
     folder: str | Path,
     *,
     options: GeneratorOptions | None = None,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> Generator:
     """Make a generator the active one. It stays where it is; the workspace remembers the place.
 
@@ -212,7 +214,7 @@ def use_generator(
         ws: The workspace.
         folder: A directory in diffusers' layout, or the name of a model that was fetched before.
         options: What is loaded onto it, and how it is run; remembered too, a number of rows as it was measured.
-        device: Where it will run.
+        device: Where it will run; None for the device of the workspace.
 
     Raises:
         ModelError: It cannot be loaded.
@@ -221,16 +223,22 @@ def use_generator(
     """
     path = cached(str(folder)) if is_name(str(folder)) else Path(folder).expanduser().resolve()
     options = (options or GeneratorOptions()).resolved()
-    generator = load_at(path, device, options)
+    generator = load_at(path, device or ws.device, options)
     record: dict[str, Any] = {"path": str(path), "hash": generator.hash, "name": generator.name}
     record["language"] = generator.language
     record["samplers"] = list(generator.samplers)
+    record["running"] = {
+        "dtype": str(generator.dtype).removeprefix("torch."),
+        "chunk": generator.chunk,
+        "compiled": generator.compiled,
+        "decoder": generator.codec.tiny,
+    }
     extras = {"options": generator.options.to_dict(), "suggested": dict(generator.suggested)}
     ws.put_state("generator", record | {name: value for name, value in extras.items() if value})
     return generator
 
 
-def active_generator(ws: Workspace, *, device: str = "cpu") -> Generator:
+def active_generator(ws: Workspace, *, device: str | None = None) -> Generator:
     """The generator that this workspace works with; loaded once a process.
 
     Raises:
@@ -243,7 +251,7 @@ def active_generator(ws: Workspace, *, device: str = "cpu") -> Generator:
             "demo with 'demo load'"
         )
     given = record.get("options")
-    generator = generator_at(record["path"], options=given, device=device)
+    generator = generator_at(record["path"], options=given, device=device or ws.device)
     if (
         given and given.get("chunk") == BEST
     ):  # by an earlier version: another process would find another number

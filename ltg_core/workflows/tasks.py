@@ -9,13 +9,16 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from ltg_core import devices
 from ltg_core.data.blobs import safe_name
 from ltg_core.data.records import Run
 from ltg_core.data.workspace import Workspace
 from ltg_core.embedding.layout import MapSettings
 from ltg_core.errors import InputError, LtgError
+from ltg_core.generators.options import GeneratorOptions
 from ltg_core.jobs import CancelToken, Progress, ProgressFn
 from ltg_core.signals.head import HeadSettings
 from ltg_core.workers.engine import LOCAL, Engine, EngineSettings
@@ -57,11 +60,20 @@ Task = Callable[..., Any]
 
 
 def desk(options: Mapping[str, Any]) -> Callable[..., Any]:
-    """The worker's side: every task names its ``workspace`` beside its own ``arguments``."""
+    """The worker's side: every task names its ``workspace`` beside its own ``arguments``.
+
+    Who does the work and where, ``engine`` and ``device``, are options of the process, and no task's arguments.
+
+    Raises:
+        InputError: A device that is not here, or does not work.
+    """
     engine = EngineSettings(**options.get("engine", {})).open()
+    device = devices.chosen(options.get("device", devices.CPU))
 
     def perform(task: str, given: Mapping[str, Any], on_progress: ProgressFn, cancel: CancelToken) -> Any:
-        return do(given["workspace"], task, given["arguments"], on_progress, cancel, engine)
+        if task == "device":  # for the page to say
+            return device._asdict()
+        return do(given["workspace"], task, given["arguments"], on_progress, cancel, engine, device.name)
 
     return perform
 
@@ -73,6 +85,7 @@ def do(
     on_progress: ProgressFn,
     cancel: CancelToken,
     engine: Engine = LOCAL,
+    device: str = devices.CPU,
 ) -> Any:
     """One task, in this process.
 
@@ -83,9 +96,10 @@ def do(
         on_progress: Told about every step, and the id of every run that begins.
         cancel: Checked at every step.
         engine: Who does the units of the work.
+        device: Where networks run.
     """
     with Workspace(workspace) as ws:
-        ws.engine = engine
+        ws.engine, ws.device = engine, device
 
         def told(run: Run) -> None:
             on_progress(Progress(0, 0, run=run.id))
@@ -208,9 +222,20 @@ def _use_classifier(
     return f"{made.name}: {made.num_classes} classes, {made.arch}"
 
 
-def _use_generator(ws: Workspace, *, path: str, on_progress: ProgressFn, cancel: CancelToken) -> Any:
-    on_progress(Progress(0, 1, "loading the generator"))
-    return f"{use_generator(ws, path).name} is ready"
+def _use_generator(
+    ws: Workspace,
+    *,
+    path: str,
+    options: Mapping[str, Any] | None = None,
+    on_progress: ProgressFn,
+    cancel: CancelToken,
+) -> Any:
+    """``options``: plain values of ``GeneratorOptions``."""
+    chosen = GeneratorOptions.from_dict(options)
+    more = " and compiling its networks, which may take minutes" if chosen.compile else ""
+    on_progress(Progress(0, 1, f"loading the generator{more}"))
+    made = use_generator(ws, path, options=chosen)
+    return f"{made.name} is ready" + (f"; its networks were {made.compiled}" if made.compiled else "")
 
 
 def _import_data(
@@ -294,11 +319,18 @@ def _open_own(
         on_progress(Progress(0, 3, "reading the classifier"))
         use_classifier(ws, model, arch=arch, labels=labels)
     if generator is not None:
-        use_generator(ws, generator)
+        use_generator(ws, generator, options=_options_so_far(ws, generator))
     if data is not None:
         import_data(ws, data, on_progress=on_progress, cancel=cancel)
     _make_ready(ws, on_progress, cancel)
     return None
+
+
+def _options_so_far(ws: Workspace, generator: str) -> GeneratorOptions | None:
+    """How the page has had this generator run before: a restart is no reason to forget it."""
+    record = ws.get_state("generator") or {}
+    same = record.get("path") == str(Path(generator).expanduser().resolve())
+    return GeneratorOptions.from_dict(record.get("options")) if same else None
 
 
 def _make_ready(ws: Workspace, on_progress: ProgressFn, cancel: CancelToken) -> None:

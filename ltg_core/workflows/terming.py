@@ -78,13 +78,16 @@ def encoder_of(ws: Workspace, folder: str = "") -> TextImage | None:
     if not folder and not (record and (place / "config.json").is_file()):
         return None
     weights = place / "model.safetensors"
-    return _load(str(place.resolve()), weights.stat().st_mtime_ns if weights.is_file() else 0)
+    stamp = weights.stat().st_mtime_ns if weights.is_file() else 0
+    return _load(str(place.resolve()), stamp, ws.device)
 
 
 @functools.lru_cache(maxsize=2)
-def _load(path: str, stamp: int) -> TextImage:
-    """Once a process."""
-    return TextImage(path)
+def _load(path: str, stamp: int, device: str) -> TextImage:
+    """Once a process and device."""
+    found = TextImage(path)
+    found.clip.to(device)
+    return found
 
 
 def need_encoder(ws: Workspace, folder: str = "") -> TextImage:

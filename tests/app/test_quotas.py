@@ -153,3 +153,19 @@ def test_an_upload_is_read_by_nobody_but_its_visitor_and_too_much_is_refused(
         yield b"x"
 
     assert bob.post("/gradio_api/upload", content=parts()).status_code == 411
+
+
+def test_clicks_beyond_what_may_wait_are_refused_in_words(ctx: Any) -> None:
+    from app.context import AppContext
+    from app.main import mount
+
+    inner = AppContext(Settings(workspace=ctx.settings.workspace, limits=Limits(events=2)))
+    # Without ``with`` the server is not started, so that nothing takes events out of the queue.
+    client = TestClient(mount(inner, port=7860), base_url=HOST)
+    dependency = next(one for one in client.get("/config").json()["dependencies"] if one["backend_fn"])
+    body = {"data": [None] * len(dependency["inputs"]), "fn_index": dependency["id"], "session_hash": "a"}
+    answers = [client.post("/gradio_api/queue/join", json=body, headers={"Origin": HOST}) for _ in range(3)]
+    assert [one.status_code for one in answers] == [200, 200, 503]
+    assert "Queue is full" in answers[2].json()["detail"], "the page's script shows that it is busy"
+    inner.close()
+    inner.leave()

@@ -95,10 +95,12 @@ def test_with_a_key_only_those_who_know_it_come_in(ctx: Any) -> None:
     from app.server import make_server
 
     with TestClient(make_server(ctx, key="let-me-in"), base_url="http://127.0.0.1") as client:
-        assert client.get("/healthz").status_code == 401
-        assert client.get("/healthz?key=wrong").status_code == 401
-        assert client.get("/healthz?key=let-me-in").status_code == 200
-        assert client.get("/healthz").status_code == 200, "the cookie of the first visit is enough"
+        assert client.get("/healthz").status_code == 200, "that it lives, anybody may know"
+        assert not client.cookies.get("ltg_key"), "but not the key"
+        assert client.get("/robots.txt").status_code == 401
+        assert client.get("/robots.txt?key=wrong").status_code == 401
+        assert client.get("/robots.txt?key=let-me-in").status_code != 401
+        assert client.get("/robots.txt").status_code != 401, "the cookie of the first visit is enough"
 
 
 def test_bodies_that_are_too_large_are_refused_or_cut() -> None:

@@ -326,3 +326,28 @@ def test_the_users_of_make_load_see_turn_and_decide_what_a_page_does(address: st
     there = decided(ctx.settings.workspace / "longtail.sqlite")
     assert there | user.verdicts == there
     user.page.close()
+
+
+def test_setup_runs_a_generator_as_it_is_told_and_shows_how(
+    page: Driver, ctx: Any, ended: Ended, tiny_generator: Path, tmp_path: Path
+) -> None:
+    folder = {"setup_folder": str(tiny_generator)}
+    shown = page.show("setup")
+    assert shown["setup-folder"] == str(tiny_generator), "filled with what is in use"
+    page.call("setup-generator", "click", **folder, setup_dtype="bfloat16", setup_rows=4)
+    job = ended("setup")
+    assert job.state == "done" and job.spec is not None, job.reason
+    assert job.spec.arguments["options"] == {"dtype": "bfloat16", "chunk": 4, "compile": False, "tiny": ""}
+    record = ctx.workspace.get_state("generator")
+    assert record["options"] == {"dtype": "bfloat16", "chunk": 4}
+    assert record["running"]["dtype"] == "bfloat16" and record["running"]["chunk"] == 4
+    now = page.show("setup")
+    assert "bfloat16" in str(now["setup-generator-now"]) and "not compiled" in str(now["setup-generator-now"])
+    assert now["setup-dtype"] == "bfloat16"
+    ctx.changed()
+    assert "setup-dtype" not in page.show("setup"), "what somebody has begun to change stays"
+    refused = page.call("setup-generator", "click", **folder, setup_tiny=str(tmp_path / "nowhere"))
+    assert "setup-progress" not in refused and "does not exist" in page.messages[-1]
+    page.call("setup-generator", "click", **folder)
+    assert ended("setup").state == "done"
+    assert "options" not in ctx.workspace.get_state("generator"), "as it is by itself again"

@@ -211,3 +211,19 @@ def test_work_beyond_the_memory_of_a_worker_fails_in_words_and_the_worker_lives_
     pid = small.pid
     assert small.run("grab", {"megabytes": 1})[0] == str(2**20) and small.pid == pid
     small.close()
+
+
+def test_a_worker_that_is_told_to_end_stops_its_work_and_lives_on_with_its_parent(worker: Worker) -> None:
+    told = threading.Event()
+
+    def hear(progress: Progress) -> None:
+        if progress.done == 2 and not told.is_set():
+            told.set()
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGTERM)
+
+    worker.start()
+    pid = worker.pid
+    with pytest.raises(Cancelled):
+        worker.run("steps", {"count": 100_000}, on_progress=hear)
+    assert worker.run("steps", {"count": 1}) == 1 and worker.pid == pid
