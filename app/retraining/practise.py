@@ -54,9 +54,9 @@ _BOUNDS = {
     "resamples": (100, 100_000),
 }
 _WORDS = {
-    "rounds": ("Rounds at most", None),
-    "number": ("Images a round", "More of the classes that are more often wrong"),
-    "patience": ("Patience", "Rounds that may bring nothing before it ends"),
+    "rounds": ("Rounds at most", "It may end earlier"),
+    "number": ("Images a round", "Most where it errs"),
+    "patience": ("Patience", "Rounds without a gain"),
     "seeds": ("Trainings a round", "Their mean counts"),
     "seed": ("First seed", "Of the first image and the first training"),
     "resamples": ("Resamples", "Of each interval"),
@@ -76,7 +76,7 @@ def build() -> SimpleNamespace:
                 w.start = gr.Button(START, variant="primary", elem_id="practise-start")
                 w.cancel = gr.Button("Cancel", elem_id="practise-cancel", interactive=False)
             w.progress = View(elem_id="practise-progress")
-            w.rounds = View(elem_id="practise-rounds")
+            w.rounds = View(elem_id="practise-list")
     w.inputs = {w.preset, w.loss, w.weight, *w.loop.values(), *w.train.values()}
     w.bars = [w.progress, w.start, w.cancel]
     return w
@@ -96,7 +96,7 @@ def _form(w: SimpleNamespace) -> None:
     )  # fmt: skip
     w.about_preset = View(about(ABOUT, str(DEFAULTS["preset"])), elem_id="practise-about-preset")
     w.loop = {}
-    for pair in (("number", "seeds"), ("rounds", "patience")):
+    for pair in (("rounds", "patience"), ("number", "seeds")):
         with gr.Row():
             w.loop |= {name: number(name) for name in pair}
     w.loop["seed"] = number("seed")

@@ -74,7 +74,11 @@ def plan(found: Mapping[str, Any], given: Mapping[str, Any], classifier: Classif
     test = found["test"]
     figures = [
         (f"{found['images']:,}", "images at most", f"{rounds} of {asked['number']:,}{twins}"),
-        (f"{found['trainings']:,}", "trainings at most", f"{rounds} of {asked['seeds']}"),
+        (
+            f"{found['trainings']:,}",
+            f"training{'s' if found['trainings'] != 1 else ''} at most",
+            f"{rounds} of {asked['seeds']}",
+        ),
         (f"{found['validation']:,}", "real images measure each round", "val"),
         (f"{test:,}", "are looked at once, at the end", "test") if test else None,
     ]
@@ -124,17 +128,20 @@ def _price(found: Mapping[str, Any]) -> str:
     making, training = found["making"], found["training"]
     parts = [f"about {duration(making)} for the images"] if making is not None else []
     parts += [f"about {duration(training)} for the trainings"] if training is not None else []
-    unknown = " How long images take is not known yet: Imagine measures it once." if making is None else ""
+    unknown = " How long the images take is measured once, in a few seconds." if making is None else ""
     return f"At most {' and '.join(parts)}.{unknown}" if parts else unknown.strip()
 
 
 def _by_class(counts: Sequence[int], labels: Sequence[str]) -> str:
     """The classes of which most is asked for, in words."""
-    order = sorted((k for k in range(len(counts)) if counts[k]), key=lambda k: -counts[k])
+    asked = [k for k in range(len(counts)) if counts[k]]
+    if len(asked) > _NAMED and len({counts[k] for k in asked}) == 1:
+        return f"{counts[asked[0]]} of each of {len(asked)} classes"
+    order = sorted(asked, key=lambda k: -counts[k])
     some = [f"{counts[k]} × {cut(labels[k], 40)}" for k in order[:_NAMED]]
     rest = sum(counts[k] for k in order[_NAMED:])
     return ", ".join(some) + (
-        f" and {rest} of {_count(len(order) - _NAMED, 'other class', 'es')}" if rest else ""
+        f" and {rest} more of {_count(len(order) - _NAMED, 'other class', 'es')}" if rest else ""
     )
 
 
@@ -181,7 +188,7 @@ def _loop(ctx: AppContext, run: Run, busy: bool) -> Node:
         "section.loop",
         h(
             "div.row-head",
-            h("h3", f"Practised {run_time(run.started)}"),
+            h("h3", f"{'Practising since' if goes_on else 'Practised'} {run_time(run.started)}"),
             h("span.soft", f"{preset}, {_count(asked['number'], 'image')} a round"),
             h("span.badge.badge-flagged", "under way" if goes_on else run.state) if not done else None,
         ),
@@ -200,7 +207,15 @@ def _loop(ctx: AppContext, run: Run, busy: bool) -> Node:
 
 
 def _table(lines: Sequence[Node]) -> Node:
-    heads = ("Round", "Images asked for", "Accepted", "Balanced accuracy", "Change", "95 % interval", "")
+    heads = (
+        "Round",
+        "Images asked for",
+        "Accepted",
+        "Balanced accuracy",
+        "Change",
+        "95 % interval",
+        "Improved",
+    )
     return h(
         "div.table-box",
         h(
@@ -228,9 +243,9 @@ def _round(number: int, one: Mapping[str, Any], labels: Sequence[str], goes_on: 
     else:
         cells += [
             h("td", f"{share(change['before'])} → {share(change['after'])}"),
-            h("td.moved", ("▲ " if one["improved"] else "") + points(change["after"] - change["before"])),
+            h("td", points(change["after"] - change["before"])),
             h("td", interval(change) or "too few images"),
-            h("td", "improved" if one["improved"] else "not beyond the interval"),
+            h("td.moved", "▲ yes" if one["improved"] else "no"),
         ]
     return h("tr.good" if one.get("improved") else "tr", h("th", str(number), scope="row"), *cells)
 
@@ -243,6 +258,12 @@ def _outcome(ctx: AppContext, state: Mapping[str, Any]) -> Node:
         texts += ["Nothing was better beyond its interval, so there is nothing to put to use."]
     texts += [_last(ctx, compared)] if compared else []
     texts += [f"{note[:1].upper()}{note[1:]}." for note in state["notes"]]
+    accepted = sum(one.get("accepted", 0) for one in state["rounds"])
+    if accepted:
+        were = "was" if accepted == 1 else "were"
+        texts += [
+            f"{_count(accepted, 'image')} {were} accepted: Curate & Export shows them, and undo takes that back."
+        ]
     used = bool(best) and any(
         one["classifier"] == ctx.model_hash for one in ctx.workspace.run(best).result.get("seeds", [])
     )

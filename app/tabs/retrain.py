@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from app import imagining
 from app.components import View
 from app.context import AppContext
 from app.places import Arrival, kept
@@ -108,14 +109,21 @@ def _wire_parts(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
 
     @polite
     def count(values: dict[Any, Any]) -> Any:
-        if values[w.part] == PRACTISE:
-            return {w.practise.plan: practise.planned(ctx, w.practise, values)}
-        return {w.learn.plan: learn.planned(ctx, w.learn, values)}
+        if values[w.part] != PRACTISE:
+            return {w.learn.plan: learn.planned(ctx, w.learn, values)}
+        if not practise.under_way(ctx):
+            imagining.measure(ctx)
+        return {w.practise.plan: practise.planned(ctx, w.practise, values)}
+
+    @polite
+    def timed(values: dict[Any, Any]) -> Any:
+        return count(values) if values[w.part] == PRACTISE else gr.skip()
 
     outputs = drawn_outputs(w)
     counted = {w.part, *w.learn.inputs, *w.practise.inputs}, [w.learn.plan, w.practise.plan]
     w.top.act(act, state, [*w.turned, session.address], **CARRIED)
     w.part.change(count, *counted, **QUICK)
+    session.beats["measure"].change(timed, *counted, **QUICK)
     w.refresh, w.refresh_inputs, w.refresh_outputs, w.always = refresh, set(state), outputs, True
     # Counting asks a worker, so it comes after what is there at once.
     w.afterwards = (count, *counted)
