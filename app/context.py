@@ -34,6 +34,8 @@ _RESUMED: Mapping[str, str] = MappingProxyType(
         "resume_generate": "resume_generate",
         "retrain": "resume_retrain",
         "resume_retrain": "resume_retrain",
+        "loop": "resume_loop",
+        "resume_loop": "resume_loop",
     }
 )
 """Tasks whose run can be taken up where it ended, to the same result, and the task that does it."""

@@ -20,6 +20,7 @@ TAB_OF: Mapping[str, str] = MappingProxyType(
         "slices": "browse",
         "compare": "retrain",
         "adopt": "retrain",
+        "loop": "retrain",
     }
 )
 """Where the result of a kind of job is shown; any other kind has the name of its tab."""

@@ -30,6 +30,7 @@ KINDS = (
     "retrain",
     "compare",
     "adopt",
+    "loop",
     "extend",
 )
 """Kinds of jobs that a tab follows."""

@@ -84,7 +84,7 @@ def _arm(arm: Record, place: int, on: bool) -> Node:
         h("b", cut(arm["name"], 80)),
         h("span.soft", cut(arm["how"], 80)) if arm["how"] else None,
         h("span.soft", "Balanced accuracy") if main else None,
-        h("span.arm-figure", f"{_share(main['before'])} → {_share(main['after'])}") if main else None,
+        h("span.arm-figure", f"{share(main['before'])} → {share(main['after'])}") if main else None,
         h(f"span.arm-change.{_tone(main)}", f"{_change(main)} points{_within(main)}") if main else None,
         h("span.arm-worse" + (".is-sure" if sure else ""), text),
         act=("arm", {"place": place}),
@@ -271,29 +271,29 @@ def _line(one: Record) -> Node:
     return h(
         f"tr.{_tone(one)}",
         h("th", cut(name, 160), scope="row", title=name[:1000]),
-        h("td", f"{_share(one['before'])} → {_share(one['after'])}"),
+        h("td", f"{share(one['before'])} → {share(one['after'])}"),
         h("td.moved", mark + _change(one)),
-        h("td", _interval(one) or "too few images"),
+        h("td", interval(one) or "too few images"),
         h("td", f"{n:,}" if n is not None else "all"),
         h("td", f"± {100 * spread:.1f}" if spread is not None else "–"),
     )
 
 
-def _share(value: float) -> str:
+def share(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
 def _change(one: Record) -> str:
-    return _points(one["change"])
+    return points(one["change"])
 
 
-def _interval(one: Record) -> str:
+def interval(one: Record) -> str:
     if one["low"] is None:
         return ""
-    return f"{_points(one['low'])} to {_points(one['high'])}"
+    return f"{points(one['low'])} to {points(one['high'])}"
 
 
-def _points(value: float) -> str:
+def points(value: float) -> str:
     """A difference of shares in points, with its sign."""
     text = f"{100 * value:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
@@ -301,5 +301,5 @@ def _points(value: float) -> str:
 
 def _within(one: Record) -> str:
     """The interval behind a change."""
-    found = _interval(one)
+    found = interval(one)
     return f" ({found})" if found else ""

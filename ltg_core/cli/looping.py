@@ -16,7 +16,7 @@ def configure_loop(parser: argparse.ArgumentParser) -> None:
     from ltg_core.guidance.settings import Guidance
     from ltg_core.training.losses import LOSSES
     from ltg_core.training.settings import MixSettings, TrainSettings
-    from ltg_core.workflows.looping import LoopSettings
+    from ltg_core.workflows.loop_plan import LoopSettings
 
     common(parser, device=True)
     parser.add_argument(
@@ -87,12 +87,15 @@ def _told(result: dict[str, Any], args: argparse.Namespace) -> str:
     if not result["best"]:
         return "\n".join([*lines, "Nothing was better beyond its interval; the classifier stays as it was."])
     used = "It is in use now; fit its head." if args.use else "The workspace's classifier is as it was."
+    last = (
+        f"On the test split, looked at once: run {result['compare']}; see it with compare {result['best']} "
+        f"--workspace {args.workspace}"
+        if result["compare"]
+        else ""
+    )
+    notes = [note[:1].upper() + note[1:] + "." for note in result["notes"]]
     return "\n".join(
-        [
-            *lines,
-            f"The best is {result['best']}. {used} On the test split, looked at once: run "
-            f"{result['compare']}; see it with compare {result['best']} --workspace {args.workspace}",
-        ]
+        [*lines, " ".join(part for part in (f"The best is {result['best']}.", used, last) if part), *notes]
     )
 
 

@@ -78,7 +78,8 @@ from ltg_core.workflows.imagining import WEIGHTS, Order, film_strips, imagine, i
 from ltg_core.workflows.importing import import_data, label_mapping
 from ltg_core.workflows.intervals import Share, share
 from ltg_core.workflows.likeness import Likeness, likeness, picture_of, upload
-from ltg_core.workflows.looping import LoopSettings, loop, resume_loop
+from ltg_core.workflows.loop_plan import LoopSettings, loop_needs, loop_state, plan_loop, step_of
+from ltg_core.workflows.looping import loop, resume_loop
 from ltg_core.workflows.mapcolumns import map_colouring, map_table, nearest_real
 from ltg_core.workflows.mapping import map_points, map_samples, place_on_map
 from ltg_core.workflows.naming import find_slices
@@ -232,6 +233,8 @@ __all__ = [
     "learned_from",
     "likeness",
     "loop",
+    "loop_needs",
+    "loop_state",
     "map_colouring",
     "map_labels",
     "map_points",
@@ -252,6 +255,7 @@ __all__ = [
     "plan_export",
     "plan_likeness",
     "plan_balance",
+    "plan_loop",
     "plan_retrain",
     "plan_sources",
     "prepare_demo",
@@ -282,6 +286,7 @@ __all__ = [
     "slice_of",
     "slices",
     "stamp",
+    "step_of",
     "stored_classifier",
     "stored_matrix",
     "suggest",

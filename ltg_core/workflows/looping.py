@@ -4,66 +4,48 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
-
-import numpy as np
 
 from ltg_core.curation import verdicts
 from ltg_core.data.database import explained
 from ltg_core.data.records import Filter, Run
 from ltg_core.data.workspace import Workspace
-from ltg_core.errors import DatasetError, InputError
-from ltg_core.guidance.settings import PRESETS
+from ltg_core.errors import InputError
+from ltg_core.guidance.settings import PRESETS, Guidance
 from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
-from ltg_core.params import Params, param
 from ltg_core.training.losses.balanced_softmax import BalancedSoftmax
 from ltg_core.training.losses.base import Loss
 from ltg_core.training.settings import MixSettings, TrainSettings
 from ltg_core.workflows.comparing import CompareSettings, compare
 from ltg_core.workflows.computing import compute_outputs
 from ltg_core.workflows.generating import resume_generate
-from ltg_core.workflows.heads import division, fit_head
+from ltg_core.workflows.heads import fit_head
 from ltg_core.workflows.imagining import Order, imagine
+from ltg_core.workflows.loop_plan import (
+    COMPARING,
+    IMAGES,
+    LAST,
+    MEASURED,
+    STATE,
+    TRAINING,
+    LoopSettings,
+    enough,
+    labelled,
+    loop_needs,
+    wanted,
+)
 from ltg_core.workflows.recording import Recording, recorded
 from ltg_core.workflows.retrained import best_of
 from ltg_core.workflows.retraining import resumable, resume_retrain, retrain
-from ltg_core.workflows.scoring import labels_of
 from ltg_core.workflows.setup import reference, stored_classifier
 from ltg_core.workflows.store import FeatureStore
 
 KIND = "loop"
-_STATE = "loop.json"
-_PULL = 10.0  # images' worth by which a class's error rate is pulled toward the overall one
 _MEASURE = "balanced_accuracy"
-
-
-@dataclasses.dataclass(frozen=True)
-class LoopSettings(Params):
-    """How often, how much, and when it ends."""
-
-    rounds: int = param(5, "Rounds at most", low=1, high=100)
-    number: int = param(24, "Guided images a round", low=1, high=10_000)
-    preset: str = param(
-        "hard but believable",
-        "What images are looked for",
-        choices=(
-            "explore",
-            "hard but believable",
-            "search only",
-            "gradient only",
-            "feedback-guided",
-            "unguided",
-        ),
-    )
-    patience: int = param(
-        2, "Rounds without an improvement beyond the interval after which it ends", low=1, high=100
-    )
-    seeds: int = param(3, "Trainings a round", low=1, high=20)
-    seed: int = param(0, "Of the first image and the first training", low=0)
-    resamples: int = param(2000, "Resamples of each interval", low=100, high=100_000)
+_SPANS = {IMAGES: (0.0, 0.75), TRAINING: (0.75, 0.95), COMPARING: (0.95, 1.0)}
+"""Part of a round that each of its steps is, about."""
 
 
 def loop(
@@ -85,7 +67,8 @@ def loop(
     classifier so far and its own head; accepts what is believed; trains copies of the first classifier on all that was
     accepted so far, also by people; and compares them with the best so far on the real validation images. It ends when
     balanced accuracy there has not improved by more than its interval for ``patience`` rounds. The test split is looked
-    at once, at the end, to compare the result with the first classifier. The classifier in use stays as it is.
+    at once, at the end, to compare the result with the first classifier; where there is none that is left out and said.
+    The classifier in use stays as it is.
 
     Args:
         ws: The workspace, with a generator.
@@ -101,17 +84,16 @@ def loop(
 
     Returns:
         The run; its result has ``rounds`` (``wanted``, ``generations``, ``accepted``, ``retrain``, ``compare``,
-        ``change``, ``improved``), ``ended`` (why), ``best`` (a retrain run, "" where nothing improved) and ``compare``
-        (the last comparison, on the test split).
+        ``change``, ``improved``), ``ended`` (why), ``best`` (a retrain run, "" where nothing improved), ``compare``
+        (the last comparison, on the test split; "" where there was none) and ``notes``.
 
     Raises:
-        DatasetError: No labelled real validation images.
-        InputError: There is no generator.
+        DatasetError: No labelled real validation images, or too few for an interval.
+        InputError: There is no generator, or a wrong setting.
     """
     settings, train = settings or LoopSettings(), train or TrainSettings()
-    if ws.get_state("generator") is None:
-        raise InputError("the loop makes images: choose a generator first (use --generator)")
-    plain = {**PRESETS[settings.preset].to_dict(), **(guidance or {})}
+    loop_needs(ws, classifier)
+    plain = Guidance.from_dict({**PRESETS[settings.preset].to_dict(), **(guidance or {})}).to_dict()
     record = {
         "classifier": classifier.hash,
         "loop": settings.to_dict(),
@@ -137,11 +119,12 @@ def resume_loop(
     """Go on with a loop that was stopped, in the step in which it was stopped.
 
     Raises:
-        InputError: It is done, or is no loop.
+        InputError: It is done, or is no loop, or what it needs is there no more.
     """
     run = ws.run(run_id)
     if run.kind != KIND:
         raise InputError(f"{run_id} is a run of {run.kind}, not of {KIND}")
+    loop_needs(ws, stored_classifier(ws, run.settings["classifier"]))
     with recorded(ws, KIND, {}, resume=run_id) as recording:
         _Looping(ws, recording, device, on_progress, cancel or CancelToken()).do()
     return recording.run
@@ -174,28 +157,41 @@ class _Looping:
         self.guidance: dict[str, Any] = given["guidance"]
         self.first = stored_classifier(ws, given["classifier"])
         self.cancel, self._tell = cancel, on_progress
-        self._file = ws.run_folder(recording.run.id) / _STATE
+        self._doing, self._share = IMAGES, 0.0
+        self._span = _SPANS[IMAGES]
+        self._file = ws.run_folder(recording.run.id) / STATE
         empty: dict[str, Any] = {"rounds": [], "best": "", "pending": ""}
         self.state: dict[str, Any] = json.loads(self._file.read_text()) if self._file.exists() else empty
         self.told: dict[str, Any] = {"on_progress": self._said, "cancel": cancel}
 
     def do(self) -> None:
         """Rounds until one of the rules ends them, then the test split, once."""
-        rounds, settings = self.state["rounds"], self.settings
+        rounds = self.state["rounds"]
         ended = self._ended()
         while not ended:
             if not rounds or rounds[-1].get("improved") is not None:
                 rounds.append({"generations": []})
             self._round(rounds[-1], len(rounds) - 1)
             ended = self._ended()
-        if self.state["best"] and "compare" not in self.state:
-            asked = CompareSettings(rounds=settings.resamples, seed=settings.seed)
+        notes = self._last() if self.state["best"] else []
+        self.recording.result |= {"compare": "", **self.state, "ended": ended, "notes": notes}
+        self.recording.result.pop("pending")
+
+    def _last(self) -> list[str]:
+        """Compare the best with the first on the test split, once; says where that cannot be done."""
+        if not labelled(self.ws, self.first, LAST):
+            return [
+                f"there are no labelled real images of a split {LAST!r}, so there is no last comparison: the images of "
+                f"{MEASURED!r} chose the rounds, and figures on them are too good"
+            ]
+        if "compare" not in self.state:
+            self._at("last comparison", 1.0, 1.0)
+            asked = CompareSettings(split=LAST, rounds=self.settings.resamples, seed=self.settings.seed)
             run = compare(
                 self.ws, self.first.hash, [self.state["best"]], asked, device=self.device, **self.told
             )
             self._keep(compare=run.id)
-        self.recording.result |= {**self.state, "ended": ended}
-        self.recording.result.pop("pending")
+        return []
 
     def _ended(self) -> str:
         """Why it ends now, "" where it goes on."""
@@ -203,7 +199,9 @@ class _Looping:
         last = done[-self.settings.patience :]
         if len(last) == self.settings.patience and not any(last):
             return f"no improvement beyond the interval in {len(last)} round{'s' if len(last) != 1 else ''}"
-        return f"{len(done)} rounds are done" if len(done) >= self.settings.rounds else ""
+        if len(done) < self.settings.rounds:
+            return ""
+        return "one round is done" if len(done) == 1 else f"{len(done)} rounds are done"
 
     def _round(self, one: dict[str, Any], number: int) -> None:
         """One round, from the step that is not done."""
@@ -213,13 +211,15 @@ class _Looping:
             one["accepted"] = self._accept(one["generations"])
             self._keep()
         if "retrain" not in one:
+            self._at(TRAINING, *_SPANS[TRAINING])
             seeds = [
                 self.settings.seed + number * self.settings.seeds + k for k in range(self.settings.seeds)
             ]
             one["retrain"] = self._step("retrain", lambda: self._retrained(seeds), self._go_on_training).id
             self._keep()
+        self._at(COMPARING, *_SPANS[COMPARING])
         asked = CompareSettings(
-            split=self._split(), rounds=self.settings.resamples, seed=0, free=False, quality=False
+            split=MEASURED, rounds=self.settings.resamples, seed=0, free=False, quality=False
         )
         base = self.state["best"] or self.first.hash
         run = compare(self.ws, base, [one["retrain"]], asked, device=self.device, **self.told)
@@ -230,15 +230,20 @@ class _Looping:
 
     def _make(self, one: dict[str, Any], number: int, best: Classifier) -> None:
         """The images of a round, class by class; those that are there are left alone."""
+        self._at(IMAGES, 0.0, 0.0)
+        best = best.to(self.device)
+        if "wanted" not in one:
+            one["wanted"] = self._wanted(best)
+            self._keep()
         if reference(self.ws, best) is None:
             fit_head(self.ws, best, **self.told)
-        if "wanted" not in one:
-            one["wanted"] = _wanted(self.ws, best, self.settings.number, self.told)
-            self._keep()
+        whole = _SPANS[IMAGES][1]
         labels = [(k, count) for k, count in enumerate(one["wanted"]) if count]
         seed = self.settings.seed + number * self.settings.number
         for place, (label, count) in enumerate(labels):
             start, seed = seed, seed + count
+            made = sum(n for _, n in labels[:place])
+            self._at(IMAGES, *(whole * n / self.settings.number for n in (made, made + count)))
             if place < len(one["generations"]):
                 continue
             order = Order(
@@ -254,6 +259,15 @@ class _Looping:
             one["generations"].append(self._step("generate", begin, go_on).id)
             self._keep()
 
+    def _wanted(self, best: Classifier) -> list[int]:
+        """Images by class that a round asks for; images that cannot be read do not count."""
+        held = labelled(self.ws, self.first, MEASURED)
+        compute_outputs(self.ws, best, held, **self.told)
+        absent = set(FeatureStore(self.ws, best).missing(held))
+        held = [id for id in held if id not in absent]
+        enough(len(held))
+        return wanted(self.ws, best, held, self.settings.number)
+
     def _accept(self, runs: Sequence[str]) -> int:
         """Accept the believed images that nobody has decided on."""
         ids = [
@@ -264,6 +278,7 @@ class _Looping:
         open_still = [s.id for s in self.ws.samples(ids) if s.verdict == "undecided"]
         if open_still:
             verdicts.set_verdict(self.ws, open_still, "accepted", author=KIND)
+            self._said(Progress(0, 0, "accepted what is believed", changed=True))
         return sum(s.verdict == "accepted" for s in self.ws.samples(ids))
 
     def _retrained(self, seeds: Sequence[int]) -> Run:
@@ -299,42 +314,23 @@ class _Looping:
         self.state["pending"] = ""
         return found
 
-    def _split(self) -> str:
-        """Where it is measured whether a round helped; the test split is never asked."""
-        split = division(self.ws, self.first)[2]["held_out"]
-        if split != "val":
-            raise DatasetError(
-                "the loop measures on labelled real images of a split 'val', which are not trained on; there are none. "
-                "Import one, or hold one out (--holdout .1,.2)"
-            )
-        return split
-
     def _keep(self, **changed: Any) -> None:
         self.state |= changed
         with explained(self.ws.path):
             self.ws.blobs.write(self._file, json.dumps(self.state).encode())
 
+    def _at(self, doing: str, low: float, high: float) -> None:
+        """What is done now, and which part of its round that is."""
+        self._doing, self._span = doing, (low, high)
+
     def _said(self, progress: Progress) -> None:
-        number = len(self.state["rounds"])
-        self._tell(dataclasses.replace(progress, message=f"round {number}: {progress.message}"))
-
-
-def _wanted(ws: Workspace, classifier: Classifier, number: int, told: dict[str, Any]) -> list[int]:
-    """Images by class: in proportion to the error rates on validation, each pulled toward the overall one."""
-    held = division(ws, classifier)[1]
-    if not held:
-        raise DatasetError("the loop needs labelled real validation images; import a split 'val'")
-    compute_outputs(ws, classifier, held, **told)
-    store = FeatureStore(ws, classifier)
-    absent = set(store.missing(held))
-    held = [id for id in held if id not in absent]
-    labels = labels_of(ws, held, classifier.num_classes)
-    wrong = store.outputs(held).logits.numpy().argmax(axis=1) != labels
-    n = np.bincount(labels, minlength=classifier.num_classes)
-    errors = np.bincount(labels, weights=wrong, minlength=classifier.num_classes)
-    rate = (errors + _PULL * max(float(wrong.mean()), 1e-3)) / (n + _PULL)
-    exact = number * rate / rate.sum()
-    counts = [math.floor(value) for value in exact]
-    for place in np.argsort(-(exact - np.floor(exact)), kind="stable")[: number - sum(counts)]:
-        counts[int(place)] += 1
-    return counts
+        """A step of a step, as one of the whole loop."""
+        number, rounds = max(1, len(self.state["rounds"])), self.settings.rounds
+        low, high = self._span
+        inside = min(1.0, progress.done / progress.total) if progress.total else 0.0
+        self._share = max(self._share, number - 1 + low + (high - low) * inside)
+        text = f"round {number} of {rounds}, {self._doing}"
+        if progress.message:
+            text += f": {progress.message}"
+        done = int(100 * self._share / rounds)
+        self._tell(dataclasses.replace(progress, done=done, total=100, message=text))

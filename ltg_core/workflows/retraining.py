@@ -336,5 +336,9 @@ def _at(trained: Trained) -> dict[str, float]:
 
 
 def plugin(registry: Any, given: Mapping[str, Any]) -> Any:
-    """A loss or a sampler from its name and parameters, as a run records them."""
-    return registry[given["name"]].from_dict({k: v for k, v in given.items() if k != "name"})
+    """A loss or a sampler from its name and parameters, as a run records them.
+
+    Raises:
+        InputError: There is none of this name, or a parameter is wrong.
+    """
+    return registry[str(given.get("name", ""))].from_dict({k: v for k, v in given.items() if k != "name"})

@@ -67,6 +67,25 @@ def test_an_engineer_retrains_compares_and_uses_the_result(visit: Visit) -> None
     used(visit)
 
 
+def test_what_practising_would_do_stands_in_its_part_and_its_address_opens_it(visit: Visit) -> None:
+    page = visit.page
+    page.locator("#retrain-top").get_by_role("button", name="Practise").click()
+    expect(page.locator("#practise-plan")).to_contain_text("120images at most")
+    expect(page.locator("#practise-plan")).to_contain_text("for the images")
+    expect(page.locator("#practise-start")).to_be_visible()
+    expect(page.locator("#compare-start")).not_to_be_visible()
+    assert "retrain.part=practise" in page.url
+    page.locator("#practise-rounds input").fill("2")
+    page.locator("#practise-rounds input").blur()
+    expect(page.locator("#practise-plan")).to_contain_text("48images at most")
+    page.reload()
+    expect(page.locator("#practise-plan")).to_contain_text("120images at most")
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        visit.shot(f"practise-{width}")
+
+
 def proved(visit: Visit) -> None:
     """What became worse stands above everything else; the address opens the same again."""
     page = visit.page
