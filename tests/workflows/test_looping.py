@@ -183,10 +183,10 @@ def test_the_tasks_do_the_same_from_plain_values(fitted: Workspace) -> None:
     given: dict[str, Any] = {"on_progress": lambda step: None, "cancel": CancelToken()}
     one = {**GIVEN, "settings": {"rounds": 1, "number": 2, "seeds": 1, "resamples": 100}}
     assert tasks.TASKS["plan_loop"](fitted, **one, **given)["images"] == 2
-    done = tasks.TASKS["loop"](fitted, **one, device="cpu", **given)
+    done = tasks.TASKS["loop"](fitted, **one, **given)
     assert fitted.run(done["run"]).state == "done" and set(done) == {"run", "best", "compare"}
     with pytest.raises(InputError, match="done"):
-        tasks.TASKS["resume_loop"](fitted, run=done["run"], device="cpu", **given)
+        tasks.TASKS["resume_loop"](fitted, run=done["run"], **given)
     for wrong, words in (
         ({"settings": {"rounds": 0}}, "rounds"),
         ({"settings": {"turns": 3}}, "turns"),

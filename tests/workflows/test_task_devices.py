@@ -21,11 +21,24 @@ from ltg_core.workflows import tasks
 from ltg_core.workflows.recording import recorded
 from ltg_core.workflows.retrain_rows import MixSettings, choose
 from tests.conftest import draw
+from tests.lazy import second_device
 
 NOTHING_COMPUTED = {"export", "plan_export"}
 NEEDS_MORE = {"open_demo", "place_on_map"}  # the demo, and a map
 QUICK = Guidance(steps=2, search="none", climb="none")
 ORDER = {"number": 1, "seed": 0, "label": "stop", "guidance": QUICK.to_dict()}
+
+
+LOOP = {"rounds": 1, "number": 1, "seeds": 1, "resamples": 100}
+
+
+def looping(ws: Workspace, classifier: Classifier) -> dict[str, Any]:
+    """The record of a loop that has not done anything yet."""
+    return {
+        "classifier": classifier.hash, "loop": workflows.LoopSettings.from_dict(LOOP).to_dict(),
+        "train": workflows.TrainSettings(epochs=1).to_dict(), "loss": {"name": "balanced-softmax"},
+        "mix": MixSettings().to_dict(), "guidance": QUICK.to_dict(),
+    }  # fmt: skip
 
 
 def _folder(path: Path) -> Path:
@@ -54,6 +67,8 @@ def test_every_task_that_computes_does_it_where_the_desk_says(
         pass
     with recorded(fitted, "retrain", begun, hashes={"classifier": hash}) as training:
         training.result |= {"best": hash, "seeds": [{"classifier": hash}]}
+    with recorded(fitted, "loop", looping(fitted, classifier), hashes={"classifier": hash}) as rounds:
+        pass
     rows = choose(fitted, classifier, MixSettings(), (), {}, **told)
     (fitted.run_folder(training.run.id) / "rows.json").write_text(rows.to_json())
     made, trained = generation.run.id, training.run.id
@@ -90,6 +105,9 @@ def test_every_task_that_computes_does_it_where_the_desk_says(
         "without_training": {"method": "temperature"},
         "compare": {"arms": [trained]},
         "resume_retrain": {"run": trained},
+        "loop": {"settings": LOOP},
+        "plan_loop": {"settings": LOOP},
+        "resume_loop": {"run": rounds.run.id},
         "adopt": {"ref": trained},
         "extend_propose": {"source": "clusters"},
         "extend_images": {"generate": 1},
@@ -107,6 +125,29 @@ def test_every_task_that_computes_does_it_where_the_desk_says(
         else:
             forgot.append((task, "done without a GPU"))
     assert not forgot
+
+
+@pytest.mark.slow
+def test_tasks_do_their_work_on_another_device(fitted: Workspace, classifier: Classifier) -> None:
+    held = fitted.query(Filter(split="test"))
+    before = fitted.scores(held, classifier.hash, "epistemic")
+    with fitted.database.write() as connection:
+        connection.execute("DELETE FROM scores")
+    with second_device() as device:
+        for task, given in (
+            ("score", {}),
+            ("imagine", {"order": ORDER | {"guidance": {**Guidance(steps=2).to_dict(), "like": ""}}}),
+            ("explain", {"ids": held[:2], "methods": ["saliency", "grad_cam"]}),
+            ("find_slices", {"outcome": "errors", "words": {"source": "vocabulary", "own": "at night"}}),
+        ):
+            try:
+                do(fitted, task, given, device)
+            except Exception as error:
+                raise AssertionError(task) from error
+    assert fitted.count(Filter(origin="generated")) == 2
+    after = fitted.scores(held, classifier.hash, "epistemic")
+    assert after.keys() == before.keys() and len(after) == 18
+    assert max(abs(after[id].value - before[id].value) for id in held) < 1e-3
 
 
 def test_no_task_takes_a_device_from_the_page() -> None:
