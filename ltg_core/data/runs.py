@@ -86,12 +86,22 @@ def finish(database: Database, run_id: str, state: str, reason: str, result: Map
     return get(database, run_id)
 
 
-def resume(database: Database, run_id: str) -> Run:
-    """Record that this process takes up a run that ended early."""
+def resume(database: Database, run_id: str, *, alone: bool = False) -> Run:
+    """Record that this process takes up a run that ended early; with ``alone`` none that another process works at.
+
+    Raises:
+        InputError: It is done, or another process works at it.
+    """
     run = get(database, run_id)
     if run.state == "done":
         raise InputError(f"run {run_id} is done; there is nothing to resume")
     with database.write() as connection:
+        row = connection.execute("SELECT state, owner FROM runs WHERE id = ?", (run_id,)).fetchone()
+        if alone and row["state"] == "running" and row["owner"] != owner() and alive(row["owner"]):
+            raise InputError(
+                f"another process works at {run_id} (process {row['owner'].partition(':')[0]}); wait until it has "
+                "ended, or stop it first"
+            )
         connection.execute(
             "UPDATE runs SET state = 'running', reason = '', finished = NULL, owner = ? WHERE id = ?",
             (owner(), run_id),

@@ -332,9 +332,13 @@ class Workspace:
         """Record that this process has done its part of a run: "interrupted", unless others went on with it."""
         return runs.leave(self.database, id, reason, result)
 
-    def resume_run(self, id: str) -> Run:
-        """Take up a run that was interrupted, cancelled or failed, under its id."""
-        run = runs.resume(self.database, id)
+    def resume_run(self, id: str, *, alone: bool = False) -> Run:
+        """Take up a run that was interrupted, cancelled or failed, under its id; ``alone`` if no other process has it.
+
+        Raises:
+            InputError: It is done, or another process works at it that must be alone.
+        """
+        run = runs.resume(self.database, id, alone=alone)
         if self.on_run is not None:
             self.on_run(run)
         return run

@@ -125,7 +125,7 @@ def resume_loop(
     if run.kind != KIND:
         raise InputError(f"{run_id} is a run of {run.kind}, not of {KIND}")
     loop_needs(ws, stored_classifier(ws, run.settings["classifier"]))
-    with recorded(ws, KIND, {}, resume=run_id) as recording:
+    with recorded(ws, KIND, {}, resume=run_id, alone=True) as recording:
         _Looping(ws, recording, device, on_progress, cancel or CancelToken()).do()
     return recording.run
 

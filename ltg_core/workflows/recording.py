@@ -39,6 +39,7 @@ def recorded(
     hashes: Mapping[str, Any] | None = None,
     parent: str | None = None,
     resume: str | None = None,
+    alone: bool = False,
     id: str = "",
 ) -> Iterator[Recording]:
     """Record the work of a ``with`` block as a run.
@@ -50,10 +51,15 @@ def recorded(
         seed: Of its random numbers.
         hashes: Of the models and data that it uses.
         parent: The run that it belongs to.
-        resume: Id of a run that ended early and is taken up; the other arguments are then not used.
+        resume: Id of a run that ended early and is taken up; the other arguments but ``alone`` are then not used.
+        alone: Whether a run that another process works at is left to it; units may have several.
         id: Of a run that other processes may have begun, and that is then taken up; "" for a new one.
     """
-    run = ws.resume_run(resume) if resume else ws.start_run(kind, settings, seed, hashes, parent, id)
+    run = (
+        ws.resume_run(resume, alone=alone)
+        if resume
+        else ws.start_run(kind, settings, seed, hashes, parent, id)
+    )
     recording = Recording(run, dict(run.result))
     try:
         with logs.about(run=run.id):

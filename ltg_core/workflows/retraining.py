@@ -118,7 +118,8 @@ def resume_retrain(
     """Go on with a retraining that was stopped, to the same weights: with the images that it began with.
 
     Raises:
-        InputError: It is done, is no retraining, or had not begun; or images that it had chosen are gone.
+        InputError: It is done, is no retraining, had not begun, or another process works at it; or images that it had
+            chosen are gone.
         ModelError: Its checkpoint is damaged.
     """
     run = ws.run(run_id)
@@ -136,7 +137,7 @@ def resume_retrain(
             "on to the same weights; start it again"
         )
     classifier = stored_classifier(ws, run.settings["classifier"])
-    with recorded(ws, KIND, {}, resume=run_id) as recording:
+    with recorded(ws, KIND, {}, resume=run_id, alone=True) as recording:
         _Retraining(ws, classifier, recording, rows, device, on_progress, cancel or CancelToken()).do()
     return recording.run
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from ltg_core import workflows
+from ltg_core.data.processes import _own
 from ltg_core.data.records import Filter, NewSample
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import Cancelled, DatasetError, InputError, UnsupportedError
@@ -159,6 +162,25 @@ def test_stopped_it_does_not_go_on_without_an_image_that_it_had_chosen(fitted: W
         connection.execute("DELETE FROM samples WHERE id = ?", (gone,))
     with pytest.raises(InputError, match=r"1 of the 54 images .* have been removed since.*start it again"):
         workflows.resume_retrain(fitted, fitted.runs("retrain")[0].id)
+
+
+def test_what_another_process_works_at_is_left_to_it(fitted: Workspace, classifier):
+    token = CancelToken()
+    with pytest.raises(Cancelled):
+        workflows.retrain(
+            fitted, classifier, HEAD, cancel=token,
+            on_progress=lambda p: token.cancel() if "epoch 2" in p.message else None,
+        )  # fmt: skip
+    run = fitted.runs("retrain")[0].id
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        with fitted.database.write() as connection:
+            connection.execute(
+                "UPDATE runs SET state = 'running', owner = ? WHERE id = ?", (_own(other.pid), run)
+            )
+        with pytest.raises(InputError, match=f"another process works at {run} .process {other.pid}"):
+            workflows.resume_retrain(fitted, run)
+        other.communicate(b"\n")
+    assert workflows.resume_retrain(fitted, run).state == "done"
 
 
 def test_held_out_images_and_what_was_made_from_them_are_never_learned_from(fitted: Workspace, classifier):
