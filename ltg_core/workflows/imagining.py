@@ -44,6 +44,7 @@ class Order:
         groups: Of a balance: metadata column; groups of class and value are filled up instead of classes.
         to: Of a balance: training images that each should have; 0 for as many as the largest has.
         rare: Of a balance of groups: values with a smaller share of the real samples are left out.
+        each: Without class, sources or balance: images by class, in the order of the classes; ``number`` is their sum.
     """
 
     number: int = 8
@@ -60,6 +61,7 @@ class Order:
     groups: str = ""
     to: int = 0
     rare: float = 0.0
+    each: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.number < 1:
@@ -70,6 +72,12 @@ class Order:
             raise InputError(
                 "groups are filled up by all classes, from nothing: leave class and sources away"
             )
+        if self.each and (self.label or self.sources or self.balance or self.settings.toward):
+            raise InputError(
+                "images by class are an order of their own: leave class, sources and balance away"
+            )
+        if self.each and (min(self.each) < 0 or sum(self.each) != self.number):
+            raise InputError(f"{list(self.each)} images by class are not {self.number} altogether")
         if self.seed < 0:
             raise InputError(f"the seed is {self.seed}; give a whole number from 0")
         if max(len(self.prompt), len(self.negative)) > _LONGEST:
@@ -103,6 +111,7 @@ class Order:
     def to_dict(self) -> dict[str, Any]:
         """Plain values; ``from_dict`` reads them back."""
         plain = {**dataclasses.asdict(self), "sources": list(self.sources), "weights": list(self.weights)}
+        plain["each"] = list(self.each)
         return plain | {"guidance": dict(self.guidance), "aim": dict(self.aim)}
 
     @classmethod
@@ -115,7 +124,7 @@ class Order:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise InputError(f"an order has no field {unknown}; it has {sorted(known)}")
-        lists = {name: tuple(values[name] or ()) for name in ("sources", "weights") if name in values}
+        lists = {name: tuple(values[name] or ()) for name in ("sources", "weights", "each") if name in values}
         return cls(**{**values, **lists})
 
 
@@ -193,6 +202,12 @@ def intended(ws: Workspace, order: Order, labels: tuple[str, ...] | list[str]) -
         return [names.index(chosen)] * order.number
     if not samples and order.balance:
         return [need.label for need in lacking(ws, order, names)]
+    if order.each:
+        if len(order.each) > len(names):
+            raise InputError(
+                f"images of {len(order.each)} classes were asked for; the classifier has {len(names)}"
+            )
+        return [label for label, count in enumerate(order.each) for _ in range(count)]
     if not samples:
         return [i % len(names) for i in range(order.number)]
     found = [sample.label for sample in samples]

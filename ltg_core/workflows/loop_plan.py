@@ -155,7 +155,7 @@ def plan_loop(
         ws, classifier, train, loss=loss or BalancedSoftmax(), mix=mix, seeds=settings.seeds, **told
     )
     images, seconds = settings.rounds * settings.number, training["seconds"]
-    making = _making(ws, settings, plain, first, classifier.num_classes)
+    making = _making(ws, settings, plain)
     return {
         "images": images,
         "twins": images if plain.searches or plain.climbs else 0,
@@ -170,21 +170,11 @@ def plan_loop(
     }
 
 
-def _making(
-    ws: Workspace, settings: LoopSettings, guidance: Guidance, first: Sequence[int], classes: int
-) -> float | None:
-    """Seconds that the images of all rounds take, None where nothing was measured; each class is an order."""
-    share, more = divmod(settings.number, classes)
-    counts = first or [share + (k < more) for k in range(classes)]
-    runs = ws.runs("generate")
-    seconds = 0.0
-    for count in filter(None, counts):
-        order = Order(count, guidance=guidance.to_dict(), preset=settings.preset)
-        found = estimate(ws, order, runs=runs).seconds
-        if found is None:
-            return None
-        seconds += found
-    return settings.rounds * seconds
+def _making(ws: Workspace, settings: LoopSettings, guidance: Guidance) -> float | None:
+    """Seconds that the images of all rounds take, None where nothing was measured."""
+    order = Order(settings.number, guidance=guidance.to_dict(), preset=settings.preset)
+    seconds = estimate(ws, order, runs=ws.runs("generate")).seconds
+    return None if seconds is None else settings.rounds * seconds
 
 
 def loop_state(ws: Workspace, run: Run) -> dict[str, Any]:

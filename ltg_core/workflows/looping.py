@@ -229,7 +229,7 @@ class _Looping:
         self._keep(best=one["retrain"] if improved else self.state["best"])
 
     def _make(self, one: dict[str, Any], number: int, best: Classifier) -> None:
-        """The images of a round, class by class; those that are there are left alone."""
+        """The images of a round, all classes in one generation, whose calls are then full."""
         self._at(IMAGES, 0.0, 0.0)
         best = best.to(self.device)
         if "wanted" not in one:
@@ -237,27 +237,26 @@ class _Looping:
             self._keep()
         if reference(self.ws, best) is None:
             fit_head(self.ws, best, **self.told)
-        whole = _SPANS[IMAGES][1]
-        labels = [(k, count) for k, count in enumerate(one["wanted"]) if count]
-        seed = self.settings.seed + number * self.settings.number
-        for place, (label, count) in enumerate(labels):
-            start, seed = seed, seed + count
-            made = sum(n for _, n in labels[:place])
-            self._at(IMAGES, *(whole * n / self.settings.number for n in (made, made + count)))
-            if place < len(one["generations"]):
-                continue
-            order = Order(
-                count, start, self.first.labels[label], guidance=self.guidance, preset=self.settings.preset
-            )
+        self._at(IMAGES, *_SPANS[IMAGES])
+        if one["generations"]:
+            return
+        settings = self.settings
+        order = Order(
+            settings.number,
+            settings.seed + number * settings.number,
+            guidance=self.guidance,
+            preset=settings.preset,
+            each=tuple(one["wanted"]),
+        )
 
-            def begin(order: Order = order) -> Run:
-                return imagine(self.ws, order.to_dict(), classifier=best, device=self.device, **self.told)
+        def begin() -> Run:
+            return imagine(self.ws, order.to_dict(), classifier=best, device=self.device, **self.told)
 
-            def go_on(run: str) -> Run:
-                return resume_generate(self.ws, run, device=self.device, **self.told)
+        def go_on(run: str) -> Run:
+            return resume_generate(self.ws, run, device=self.device, **self.told)
 
-            one["generations"].append(self._step("generate", begin, go_on).id)
-            self._keep()
+        one["generations"].append(self._step("generate", begin, go_on).id)
+        self._keep()
 
     def _wanted(self, best: Classifier) -> list[int]:
         """Images by class that a round asks for; images that cannot be read do not count."""

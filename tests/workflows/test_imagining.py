@@ -55,6 +55,9 @@ def test_the_class_comes_from_the_order_the_source_or_the_counterfactual(fitted:
         return workflows.intended(fitted, order(number=3, **given), labels)
 
     assert ask(label="") == [0, 1, 2]
+    assert ask(label="", each=(2, 0, 1)) == [0, 0, 2] == ask(**{"label": "", "each": [2, 0, 1]})
+    with pytest.raises(InputError, match="images of 4 classes"):
+        ask(label="", each=(1, 1, 1, 0))
     assert ask(label="", sources=(a, b)) == [1, 2, 1] and ask(label="stop", sources=(a, b)) == [0, 0, 0]
     toward = dataclasses.replace(PRESETS["counterfactual"], toward="yield").to_dict()
     assert ask(label="stop", sources=(b,), guidance=toward) == [labels.index("yield")] * 3
@@ -76,6 +79,9 @@ def test_the_class_comes_from_the_order_the_source_or_the_counterfactual(fitted:
         ({"weights": (1.0,) * 9}, "1 to 8 weights"),
         ({"prompt": "x" * 501}, "shorten"),
         ({"guidance": {"stepz": 3}}, "no setting"),
+        ({"label": "", "number": 3, "each": (1, 1)}, "not 3 altogether"),
+        ({"label": "", "number": 1, "each": (2, -1)}, "not 1 altogether"),
+        ({"number": 2, "each": (1, 1)}, "leave class"),
         ({"guidance": {"band_start": 0.9}}, "swap them"),
     ),
 )
