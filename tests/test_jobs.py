@@ -169,7 +169,7 @@ def test_the_end_of_the_server_stops_what_runs_and_leaves_what_waits(
     until(lambda: all(job.state == "running" for job in (*begun, mine)))
     board.cancel(mine.id)
     until(lambda: mine.ended)
-    assert line.stop() == begun
+    assert {job.id for job in line.stop()} == {job.id for job in begun}  # lanes begin in any order
     gate.set()
     until(lambda: all(job.ended for job in begun))
     assert [job.state for job in begun] == ["interrupted"] * 2
