@@ -228,7 +228,7 @@ def test_class_names_come_from_a_list_or_a_file(tiny_classifier_file: Path, tmp_
         assert used["classifier"]["preprocess"]["height"] == 32
 
 
-@pytest.mark.parametrize("how", (signal.SIGINT, signal.SIGTERM))
+@pytest.mark.parametrize("how", (signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)))
 def test_ctrl_c_and_sigterm_stop_at_the_next_step_keep_the_images_and_say_how_to_go_on(
     fitted: Workspace, how: signal.Signals
 ):

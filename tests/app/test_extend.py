@@ -97,6 +97,8 @@ def test_classes_are_proposed_by_a_model_and_from_a_pool_and_named_by_hand(
 ) -> None:
     ws = ctx.workspace
     page.show("extend")
+    worker = ctx.lanes.workers["compute"]
+    worker.close(1)  # the next one begins with this environment, as a server does
     names = [
         {"name": name, "relation": "same shape", "difference": ""} for name in ("plate", "disc", "board")
     ]
@@ -105,6 +107,7 @@ def test_classes_are_proposed_by_a_model_and_from_a_pool_and_named_by_hand(
         monkeypatch.setenv("LTG_LLM_MODEL", "some-model")
         page.call("extend-propose", "click", extend_source="llm", extend_classes=["stop"], extend_most=2)
         job = ended("extend")
+    worker.close(1)
     assert job.state == "done", job.reason
     drawn = page.show("extend")
     assert [one.name for one in auxiliary.every(ws) if one.source == "llm"] == ["plate", "disc"]

@@ -68,6 +68,7 @@ def test_the_number_that_was_found_is_what_a_record_says(
         GeneratorOptions(chunk=-2)
 
 
+@pytest.mark.slow
 def test_compiled_networks_draw_the_same_and_say_how_long_the_warm_up_took(model_folder: ModelFolder) -> None:
     folder = model_folder("sd 1")
     plain, compiled = load_generator(folder), load_generator(folder)

@@ -30,6 +30,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos.parquet"
 
 
+@pytest.mark.slow
 def test_a_published_classifier_is_uploaded_ranked_explained_mapped_and_exported(
     browser: Any, photos: Path, tmp_path: Path
 ) -> None:

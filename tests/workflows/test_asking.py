@@ -114,6 +114,7 @@ def test_what_cannot_be_asked_for_is_said_before_the_first_image(
     assert len(demo.runs("generate")) == before
 
 
+@pytest.mark.slow
 def test_the_command_line_asks_too(demo: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     place = ["--workspace", str(demo.path), "--quiet", "--json"]
     few = [

@@ -142,6 +142,7 @@ def test_scores_features_and_vectors_are_those_of_one_process_and_unreadable_ima
     assert any("scoring images by 2 workers" in step.message for step in told)
 
 
+@pytest.mark.slow
 def test_errors_come_back_as_they_are_and_a_unit_that_ends_every_process_is_given_up(
     fitted: Workspace, ray: Ray
 ) -> None:
@@ -164,6 +165,7 @@ def test_errors_come_back_as_they_are_and_a_unit_that_ends_every_process_is_give
         workflows.resume_generate(fitted, run)
 
 
+@pytest.mark.slow
 def test_stopping_ends_the_wait_at_once_and_the_next_work_begins(ray: Ray) -> None:
     slow, token = There[int]("tests.workflows.ray_desk:slow", lambda: {"seconds": 1.0}, int), CancelToken()
     seen = []
