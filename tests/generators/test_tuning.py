@@ -84,6 +84,7 @@ def test_compiled_networks_draw_the_same_and_say_how_long_the_warm_up_took(model
         torch.testing.assert_close(gradient, expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_best_batch_of_compiled_networks_is_measured_once_they_are_compiled(
     model_folder: ModelFolder,
 ) -> None:

@@ -34,12 +34,8 @@ def test_the_device_refuses_tensors_of_the_cpu(device: str) -> None:
         torch.ones(2, 2, device=device) + torch.ones(2, 2)
 
 
-ALWAYS = ("gradient through the denoiser", "counterfactual")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in MODES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODES)
 def test_guided_images_are_those_of_the_cpu(
     name: str,
     elsewhere: Generator,

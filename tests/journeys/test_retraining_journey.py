@@ -67,6 +67,7 @@ def test_an_engineer_retrains_compares_and_uses_the_result(visit: Visit) -> None
     used(visit)
 
 
+@pytest.mark.slow
 def test_what_practising_would_do_stands_in_its_part_and_its_address_opens_it(visit: Visit) -> None:
     page = visit.page
     page.locator("#retrain-top").get_by_role("button", name="Practise").click()
