@@ -22,37 +22,11 @@ from app.session import LATEST, QUICK, Session, clicked, polite
 from ltg_core.errors import InputError, LtgError
 from ltg_core.jobs import CancelToken, Job, Spec, no_progress
 from ltg_core.params import specs
-from ltg_core.training.settings import MixSettings, TrainSettings
+from ltg_core.training.settings import LoopSettings, MixSettings, TrainSettings
 
 KIND = "loop"
 START = "Start practising"
-# Named here because the workflows bring torch, and the page should stand before that; a test compares them.
-PRESETS = (
-    "explore",
-    "hard but believable",
-    "search only",
-    "gradient only",
-    "feedback-guided",
-    "unguided",
-)
-DEFAULTS = {
-    "rounds": 5,
-    "number": 24,
-    "preset": "hard but believable",
-    "patience": 2,
-    "seeds": 3,
-    "seed": 0,
-    "resamples": 2000,
-}
-"""Settings of a loop and what they begin with."""
-_BOUNDS = {
-    "rounds": (1, 100),
-    "number": (1, 10_000),
-    "patience": (1, 100),
-    "seeds": (1, 20),
-    "seed": (0, 2**31 - 1),
-    "resamples": (100, 100_000),
-}
+SPECS = {spec.name: spec for spec in specs(LoopSettings)}
 _WORDS = {
     "rounds": ("Rounds at most", "It may end earlier"),
     "number": ("Images a round", "Most where it errs"),
@@ -84,17 +58,18 @@ def build() -> SimpleNamespace:
 
 def _form(w: SimpleNamespace) -> None:
     def number(name: str) -> gr.Number:
-        (label, info), (low, high) = _WORDS[name], _BOUNDS[name]
+        (label, info), (low, high) = _WORDS[name], _bounds(name)
         return gr.Number(
-            DEFAULTS[name], label=label, info=info, precision=0, minimum=low, maximum=high,
+            SPECS[name].default, label=label, info=info, precision=0, minimum=low, maximum=high,
             elem_id=f"practise-{name}",
         )  # fmt: skip
 
     w.preset = gr.Dropdown(
-        [(ABOUT[name][0], name) for name in PRESETS], value=DEFAULTS["preset"],
+        [(ABOUT[name][0], name) for name in SPECS["preset"].choices],
+        value=SPECS["preset"].default,
         label="What images are looked for", elem_id="practise-preset",
     )  # fmt: skip
-    w.about_preset = View(about(ABOUT, str(DEFAULTS["preset"])), elem_id="practise-about-preset")
+    w.about_preset = View(about(ABOUT, str(SPECS["preset"].default)), elem_id="practise-about-preset")
     w.loop = {}
     for pair in (("rounds", "patience"), ("number", "seeds")):
         with gr.Row():
@@ -129,10 +104,9 @@ def arguments(w: SimpleNamespace, values: Mapping[Any, Any]) -> dict[str, Any]:
     Raises:
         LtgError: A value out of bounds or a name that is not known.
     """
-    from ltg_core import workflows
 
-    given = {name: _whole(values[box], _WORDS[name][0], _BOUNDS[name]) for name, box in w.loop.items()}
-    settings = workflows.LoopSettings.from_dict({**given, "preset": str(values[w.preset])})
+    given = {name: _whole(values[box], _WORDS[name][0], _bounds(name)) for name, box in w.loop.items()}
+    settings = LoopSettings.from_dict({**given, "preset": str(values[w.preset])})
     loss = str(values[w.loss])
     if loss not in LOSSES:
         raise InputError(f"there is no loss {loss[:60]!r}; choose one of the list")
@@ -144,6 +118,11 @@ def arguments(w: SimpleNamespace, values: Mapping[Any, Any]) -> dict[str, Any]:
         "loss": {"name": loss},
         "mix": mix.to_dict(),
     }
+
+
+def _bounds(name: str) -> tuple[int, int]:
+    spec = SPECS[name]
+    return int(spec.low or 0), int(spec.high if spec.high is not None else 2**31 - 1)
 
 
 def _whole(value: Any, name: str, bounds: tuple[int, int]) -> int:

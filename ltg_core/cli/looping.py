@@ -15,8 +15,7 @@ def configure_loop(parser: argparse.ArgumentParser) -> None:
     """``loop``."""
     from ltg_core.guidance.settings import Guidance
     from ltg_core.training.losses import LOSSES
-    from ltg_core.training.settings import MixSettings, TrainSettings
-    from ltg_core.workflows.loop_plan import LoopSettings
+    from ltg_core.training.settings import LoopSettings, MixSettings, TrainSettings
 
     common(parser, device=True)
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""How a copy of a classifier is trained, and on what mixture."""
+"""How a copy of a classifier is trained, on what mixture, and in which rounds."""
 
 from __future__ import annotations
 
@@ -116,3 +116,29 @@ class MixSettings(Params):
         "control instead; none",
         choices=("neighbours", "random", "none"),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopSettings(Params):
+    """How often, how much, and when it ends."""
+
+    rounds: int = param(5, "Rounds at most", low=1, high=100)
+    number: int = param(24, "Guided images a round", low=1, high=10_000)
+    preset: str = param(
+        "hard but believable",
+        "What images are looked for",
+        choices=(
+            "explore",
+            "hard but believable",
+            "search only",
+            "gradient only",
+            "feedback-guided",
+            "unguided",
+        ),
+    )
+    patience: int = param(
+        2, "Rounds without an improvement beyond the interval after which it ends", low=1, high=100
+    )
+    seeds: int = param(3, "Trainings a round", low=1, high=20)
+    seed: int = param(0, "Of the first image and the first training", low=0)
+    resamples: int = param(2000, "Resamples of each interval", low=100, high=100_000)

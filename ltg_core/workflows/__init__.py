@@ -8,7 +8,7 @@ from ltg_core.generators.options import GeneratorOptions
 from ltg_core.guidance.settings import PRESETS, Guidance
 from ltg_core.introspection.weak import WeakSettings
 from ltg_core.signals.head import HeadSettings
-from ltg_core.training.settings import MixSettings, TrainSettings
+from ltg_core.training.settings import LoopSettings, MixSettings, TrainSettings
 from ltg_core.workflows.asking import ASKED, MOST_ASKED, AskSettings, find_asked, images_of, words_to_ask
 from ltg_core.workflows.balancing import Balance, BalanceSettings, accept_believed, fill, plan_balance
 from ltg_core.workflows.breakdown import (
@@ -78,7 +78,7 @@ from ltg_core.workflows.imagining import WEIGHTS, Order, film_strips, imagine, i
 from ltg_core.workflows.importing import import_data, label_mapping
 from ltg_core.workflows.intervals import Share, share
 from ltg_core.workflows.likeness import Likeness, likeness, picture_of, upload
-from ltg_core.workflows.loop_plan import LoopSettings, loop_needs, loop_state, plan_loop, step_of
+from ltg_core.workflows.loop_plan import loop_needs, loop_state, plan_loop, step_of
 from ltg_core.workflows.looping import loop, resume_loop
 from ltg_core.workflows.mapcolumns import map_colouring, map_table, nearest_real
 from ltg_core.workflows.mapping import map_points, map_samples, place_on_map

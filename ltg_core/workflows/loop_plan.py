@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -17,10 +16,9 @@ from ltg_core.evaluation.bootstrap import FEW
 from ltg_core.guidance.settings import PRESETS, Guidance
 from ltg_core.jobs import CancelToken, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
-from ltg_core.params import Params, param
 from ltg_core.training.losses.balanced_softmax import BalancedSoftmax
 from ltg_core.training.losses.base import Loss
-from ltg_core.training.settings import MixSettings, TrainSettings
+from ltg_core.training.settings import LoopSettings, MixSettings, TrainSettings
 from ltg_core.workflows.costing import estimate
 from ltg_core.workflows.imagining import Order
 from ltg_core.workflows.retrain_plan import plan_retrain
@@ -33,32 +31,6 @@ MEASURED, LAST = "val", "test"
 IMAGES, TRAINING, COMPARING = "images", "training", "comparing"
 """Steps of a round."""
 _PULL = 10.0  # images' worth by which a class's error rate is pulled toward the overall one
-
-
-@dataclasses.dataclass(frozen=True)
-class LoopSettings(Params):
-    """How often, how much, and when it ends."""
-
-    rounds: int = param(5, "Rounds at most", low=1, high=100)
-    number: int = param(24, "Guided images a round", low=1, high=10_000)
-    preset: str = param(
-        "hard but believable",
-        "What images are looked for",
-        choices=(
-            "explore",
-            "hard but believable",
-            "search only",
-            "gradient only",
-            "feedback-guided",
-            "unguided",
-        ),
-    )
-    patience: int = param(
-        2, "Rounds without an improvement beyond the interval after which it ends", low=1, high=100
-    )
-    seeds: int = param(3, "Trainings a round", low=1, high=20)
-    seed: int = param(0, "Of the first image and the first training", low=0)
-    resamples: int = param(2000, "Resamples of each interval", low=100, high=100_000)
 
 
 def loop_needs(ws: Workspace, classifier: Classifier) -> list[str]:

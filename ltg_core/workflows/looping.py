@@ -17,7 +17,7 @@ from ltg_core.jobs import CancelToken, Progress, ProgressFn, no_progress
 from ltg_core.models.classifier import Classifier
 from ltg_core.training.losses.balanced_softmax import BalancedSoftmax
 from ltg_core.training.losses.base import Loss
-from ltg_core.training.settings import MixSettings, TrainSettings
+from ltg_core.training.settings import LoopSettings, MixSettings, TrainSettings
 from ltg_core.workflows.comparing import CompareSettings, compare
 from ltg_core.workflows.computing import compute_outputs
 from ltg_core.workflows.generating import resume_generate
@@ -30,7 +30,6 @@ from ltg_core.workflows.loop_plan import (
     MEASURED,
     STATE,
     TRAINING,
-    LoopSettings,
     enough,
     labelled,
     loop_needs,

@@ -10,10 +10,10 @@ from ltg_core.data.workspace import Workspace
 from ltg_core.jobs import CancelToken, Progress, ProgressFn
 from ltg_core.training.losses import LOSSES
 from ltg_core.training.samplers import SAMPLERS
-from ltg_core.training.settings import MixSettings, TrainSettings
+from ltg_core.training.settings import LoopSettings, MixSettings, TrainSettings
 from ltg_core.workflows.comparing import CompareSettings, compare
 from ltg_core.workflows.free import without_training
-from ltg_core.workflows.loop_plan import LoopSettings, plan_loop
+from ltg_core.workflows.loop_plan import plan_loop
 from ltg_core.workflows.looping import loop, resume_loop
 from ltg_core.workflows.retrain_plan import plan_retrain
 from ltg_core.workflows.retrained import adopt, arm_of

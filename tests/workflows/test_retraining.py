@@ -150,28 +150,28 @@ def test_stopped_it_goes_on_to_the_same_weights_with_the_images_that_it_began_wi
         workflows.resume_retrain(fitted, broken.id)
 
 
-def test_stopped_it_does_not_go_on_without_an_image_that_it_had_chosen(fitted: Workspace, classifier):
+def stopped(ws: Workspace, classifier) -> str:
+    """A training that was cancelled in its second epoch."""
     token = CancelToken()
     with pytest.raises(Cancelled):
         workflows.retrain(
-            fitted, classifier, HEAD, cancel=token,
+            ws, classifier, HEAD, cancel=token,
             on_progress=lambda p: token.cancel() if "epoch 2" in p.message else None,
         )  # fmt: skip
+    return ws.runs("retrain")[0].id
+
+
+def test_stopped_it_does_not_go_on_without_an_image_that_it_had_chosen(fitted: Workspace, classifier):
+    run = stopped(fitted, classifier)
     with fitted.database.write() as connection:
         gone = fitted.query(Filter(split="train"))[3]
         connection.execute("DELETE FROM samples WHERE id = ?", (gone,))
     with pytest.raises(InputError, match=r"1 of the 54 images .* have been removed since.*start it again"):
-        workflows.resume_retrain(fitted, fitted.runs("retrain")[0].id)
+        workflows.resume_retrain(fitted, run)
 
 
 def test_what_another_process_works_at_is_left_to_it(fitted: Workspace, classifier):
-    token = CancelToken()
-    with pytest.raises(Cancelled):
-        workflows.retrain(
-            fitted, classifier, HEAD, cancel=token,
-            on_progress=lambda p: token.cancel() if "epoch 2" in p.message else None,
-        )  # fmt: skip
-    run = fitted.runs("retrain")[0].id
+    run = stopped(fitted, classifier)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         with fitted.database.write() as connection:
             connection.execute(
