@@ -146,10 +146,12 @@ def _done(
         max_task_retries=TRIES - 1,
         **each,
     )
-    for row in data.iter_rows():
-        if row["failed"]:
-            raise _Failed(*json.loads(row["failed"]))
-        yield {"worker": row["worker"]}, row["result"]
+    # Nothing is fetched ahead: a result would be told of only when the next one is there.
+    for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for row in batch.to_pylist():
+            if row["failed"]:
+                raise _Failed(*json.loads(row["failed"]))
+            yield {"worker": row["worker"]}, row["result"]
 
 
 def _connect(settings: Mapping[str, Any]) -> None:

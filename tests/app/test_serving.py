@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 import gradio as gr
 import pytest
 import uvicorn
+from gradio.queueing import Queue
 from gradio_client import Client
 
 from app.serving import Server, in_order
@@ -75,3 +77,28 @@ def test_clicks_of_a_page_are_done_in_order_and_pages_do_not_wait_for_each_other
         assert [job.result(60) for job in jobs] == ["first second third together", "together"]
     finally:
         page.close()
+
+
+def test_a_queue_in_which_nothing_waits_is_looked_at_a_hundred_times_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+
+    def length(queue: Queue) -> int:
+        nonlocal looks
+        looks += 1
+        return 0
+
+    async def rest(queue: Queue) -> None:
+        begun = asyncio.create_task(queue.start_processing())
+        await asyncio.sleep(1)
+        queue.stopped = True
+        await begun
+
+    monkeypatch.setattr(Queue, "__len__", length)
+    with gr.Blocks() as page:
+        pass
+    page.queue()
+    in_order(page._queue)
+    asyncio.run(rest(page._queue))
+    assert 2 < looks < 200

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -26,5 +27,21 @@ def deadly(options: Mapping[str, Any]) -> Callable[[int], int]:
         if number == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return number
+
+    return do
+
+
+def held(options: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """What a generation does there; after its first unit, a process waits until the file ``gate`` is there."""
+    from ltg_core.workflows import making
+
+    gate, make, done = Path(options["gate"]), making.maker(options), 0
+
+    def do(unit: Any) -> Any:
+        nonlocal done
+        while done and not gate.exists():
+            time.sleep(0.05)
+        done += 1
+        return make(unit)
 
     return do

@@ -76,17 +76,28 @@ def ray() -> Iterator[Ray]:
 
 
 def test_a_generation_is_that_of_one_process_although_workers_are_killed_in_the_middle(
-    fitted: Workspace, ray: Ray, tmp_path: Path
+    fitted: Workspace, ray: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, told, killed = begin(fitted, 12, unit=2), list[Progress](), list[str]()
-    alone, by_ray = copies(fitted, tmp_path)
+    alone, by_ray, gate = *copies(fitted, tmp_path), tmp_path / "gate"
+
+    def held(units: Any, here: Any, there: There[Any], cancel: CancelToken) -> Any:
+        if there.make != "ltg_core.workflows.making:maker":
+            return unheld(units, here, there, cancel)
+        options = lambda: {**there.options(), "gate": str(gate)}  # noqa: E731
+        behind = dataclasses.replace(there, make="tests.workflows.ray_desk:held", options=options)
+        return unheld(units, here, behind, cancel)
 
     def kill(step: Progress) -> None:
         told.append(step)
         if step.done and not killed:
             killed.extend(ray.processes)
-            for name in killed:
+            for name in killed:  # they wait at the gate, however late this is
                 os.kill(int(name.rpartition(":")[2]), signal.SIGKILL)
+            gate.touch()
+
+    unheld = ray.map
+    monkeypatch.setattr(ray, "map", held)
 
     with alone, by_ray:
         workflows.resume_generate(alone, run)
