@@ -49,12 +49,15 @@ env: $(STAMP)
 app: $(STAMP)
 	$(BIN)/python app.py --workspace $(WORKSPACE) $(ARGS)
 
+# A file is of one process: what a page or a workspace costs is paid once a file.
+BY_FILE = --dist loadfile --no-loadscope-reorder
+
 # The lowest priority for all of it: the servers' workers give way to any other process, the tests beside them too.
 test: $(TESTSTAMP)
-	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m pytest -n 3 $(BY_FILE) -m "not slow" $(ARGS)
 
 test-slow: $(TESTSTAMP)
-	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(ARGS)
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m pytest -n 2 $(BY_FILE) -m slow $(ARGS)
 
 check: $(TESTSTAMP)
 	$(BIN)/ruff check .
@@ -131,7 +134,7 @@ fuzz: $(TESTSTAMP)
 	FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests/fuzz -p no:cacheprovider --timeout 7200 $(ARGS)
 
 coverage: $(TESTSTAMP)
-	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" --ignore tests/app --ignore tests/journeys --ignore tests/fuzz \
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m pytest -n 3 $(BY_FILE) -m "not slow" --ignore tests/app --ignore tests/journeys --ignore tests/fuzz \
 		--ignore tests/workflows/test_on_ray.py --cov --cov-report term-missing:skip-covered $(ARGS)
 
 mutate: $(TESTSTAMP)

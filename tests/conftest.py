@@ -30,17 +30,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning:diffusers")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones begin, so that none is left alone at the end; browsers and Ray in different halves.
+LONG = ("journeys", "app", "workflows", "guidance", "generators")
+"""Folders whose files take minutes."""
 
-    Of two processes each begins with one half, and takes of the other's when its own is done.
-    """
-    browsers = [item for item in items if item.path.parent.name == "journeys"]
-    rays = [item for item in items if item.path.name == "test_on_ray.py"]
-    long = {*browsers, *rays}
-    others = [item for item in items if item not in long]
-    first = max(0, len(items) // 2 - len(browsers))
-    items[:] = [*browsers, *others[:first], *rays, *others[first:]]
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones begin, so that none is left alone at the end; a file is of one process, with what it has made."""
+    items.sort(key=lambda item: LONG.index(where) if (where := item.path.parent.name) in LONG else len(LONG))
 
 
 SIGNS = ("stop", "yield", "parking")

@@ -255,6 +255,7 @@ def test_the_figure_is_the_same_for_the_same_results(tmp_path: Path) -> None:
     assert "a & b" in [e.text for e in root.iter()]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # half a minute of CPU, which a busy machine can stretch
 def test_a_whole_trial_writes_tables_says_what_is_missing_and_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

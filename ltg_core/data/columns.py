@@ -1,7 +1,8 @@
 """Columns of all samples as arrays in memory: counting and ranking a million samples without a query for each.
 
 A column is read at its first use and again when the database says that it has changed (counters that triggers keep, so
-no writer can forget them). New samples are appended. About 60 bytes a sample and 4 for each metadata column in use.
+no writer can forget them). Of new samples alone is read what came with them. About 60 bytes a sample and 4 for each
+metadata column in use. Of a large workspace ``shelve`` keeps the columns in files for the next start.
 """
 
 from __future__ import annotations
@@ -9,18 +10,20 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ltg_core.data.database import Database
 from ltg_core.data.filters import number, where
 from ltg_core.data.records import BELIEFS, REAL, VERDICTS, Filter, Range
+from ltg_core.data.shelf import Shelf
 from ltg_core.errors import InputError
 
 Array = np.ndarray[Any, Any]
 _KEPT = 64  # columns at most
 _WARM = 16  # metadata columns that are read before somebody asks
+_LARGE = 100_000  # samples from which on columns are kept in files
 # Fields of a filter that are answered here, as they are when they say nothing.
 _HERE: dict[str, Any] = {
     **dict.fromkeys(
@@ -29,8 +32,18 @@ _HERE: dict[str, Any] = {
     "text": "",
     "meta": {},
 }
-_TEXT = ("samples", "verdicts", "tags")  # whose changes change what a search finds: labels, notes, tags
+_TEXT = (
+    "verdicts",
+    "tags",
+)  # whose changes, besides those of the samples, change what a search finds: notes, tags
 _MODEL = "(SELECT key FROM models WHERE hash = ?)"
+_NEWER = {  # rows of samples after one, of all models and signals, as the counters count them
+    "predictions": "SELECT coalesce(sum((SELECT count(*) FROM predictions WHERE model = m.key AND sample > ?)), 0)"
+    " FROM models m",
+    "scores": "SELECT coalesce(sum((SELECT count(*) FROM scores WHERE signal = s.key AND sample > ?)), 0)"
+    " FROM signals s",
+}
+_TRUTH = {"true": True, "false": False}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,6 +97,8 @@ class Base:
         origin: As in ``Sample``.
         believed: "believed" or "quarantined".
         created: (N,) seconds.
+        added, changed: What the counters of new and of changed samples said.
+        exact: Whether nothing changed while this was read, so that the counters tell these samples from all others.
     """
 
     seq: Array
@@ -93,9 +108,52 @@ class Base:
     origin: Coded
     believed: Coded
     created: Array
+    added: int = -1
+    changed: int = -1
+    exact: bool = False
 
     def __len__(self) -> int:
         return len(self.seq)
+
+    def is_like(self, other: Base) -> bool:
+        """Whether it is the same samples, for sure."""
+        counted = (self.added, self.changed) == (other.added, other.changed)
+        return self is other or (self.exact and other.exact and counted)
+
+    def begins(self, other: Base) -> bool:
+        """Whether the other one is these samples and newer ones, for sure."""
+        return self.exact and other.exact and self.changed == other.changed and self.added <= other.added
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Kept:
+    """A column that was read.
+
+    Attributes:
+        value: It.
+        base: The samples that it is of.
+        counters: What its counters said, by name.
+        exact: Whether nothing changed while it was read.
+        shelved: Whether a file has it.
+    """
+
+    value: Any
+    base: Base
+    counters: dict[str, int]
+    exact: bool = False
+    shelved: bool = False
+
+
+class _Since(NamedTuple):
+    """What is known of the first samples.
+
+    Attributes:
+        value: Their column.
+        seq: The number of the last of them.
+    """
+
+    value: Any
+    seq: int
 
 
 class Columns:
@@ -108,7 +166,8 @@ class Columns:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.RLock()
-        self._kept: dict[Any, tuple[Any, Any, Any]] = {}
+        self._kept: dict[Any, _Kept] = {}
+        self._shelf = Shelf(database)
 
     # --- columns ----------------------------------------------------------------------------------
 
@@ -116,48 +175,91 @@ class Columns:
         """Samples and their plain columns, in the order in which they came."""
         with self._lock:
             changes = self._changes()
-            stamp = (changes["added"], changes["samples"])
-            before, value, _ = self._kept.get("base", ((-1, -1), None, None))
-            if before != stamp:
-                value = self._read_base(value if before[1] == stamp[1] else None)
-                self._kept["base"] = (stamp, value, None)
-            found: Base = value
-            return found
+            kept = self._kept.get("base") or self._shelved("base", None)
+            old: Base | None = kept.value if kept is not None else None
+            if (
+                kept is None
+                or old is None
+                or (old.added, old.changed) != (changes["added"], changes["samples"])
+            ):
+                known = old if old is not None and old.changed == changes["samples"] else None
+                found = dataclasses.replace(
+                    self._read_base(known),
+                    added=changes["added"],
+                    changed=changes["samples"],
+                    exact=self._changes() == changes,
+                )
+                kept = _Kept(found, found, {}, found.exact)
+            self._kept["base"] = kept
+            base: Base = kept.value
+            return base
 
     def warm(self, model_hash: str, signals: Sequence[str]) -> None:
-        """Read what the first views need."""
+        """Read what the first views need, and keep it for the next start."""
         base = self.base()
         self.predictions(model_hash, base)
         for signal in signals:
             self.scores(model_hash, signal, base)
         for row in self._database.rows("SELECT name FROM meta_columns ORDER BY name LIMIT ?", (_WARM,)):
             self.meta(row[0], base)
+        self.shelve()
+
+    def shelve(self) -> None:
+        """Keep what was read of a large workspace in files, where they differ from it."""
+        with self._lock:
+            kept = list(self._kept.items())
+        for key, one in kept:
+            if one.exact and not one.shelved and len(one.base) >= _LARGE and _lasts(key):
+                about = {"added": one.base.added, "changed": one.base.changed, "counters": one.counters}
+                self._shelf.write(key, about, one.value)
+                with self._lock:
+                    if self._kept.get(key) is one:
+                        self._kept[key] = dataclasses.replace(one, shelved=True)
+
+    def _shelved(self, key: Any, base: Base | None) -> _Kept | None:
+        """What a file has of a column, of samples that ``base`` begins with; None where there is none."""
+        found = self._shelf.read(key) if _lasts(key) else None
+        if found is None:
+            return None
+        about, fields = found
+        try:
+            if base is None:
+                value = _built(Base, fields)
+                return _Kept(value, value, {}, exact=True, shelved=True)
+            value = _built(_KINDS[key[0]], fields)
+        except (KeyError, TypeError):  # of another version
+            return None
+        size = len(value.codes if isinstance(value, Coded) else next(iter(fields.values())))
+        first = dataclasses.replace(base, seq=base.seq[:size], added=about["added"], changed=about["changed"])
+        if not first.begins(base):
+            return None
+        return _Kept(value, first, about["counters"], exact=True, shelved=True)
 
     def meta(self, column: str, base: Base | None = None) -> Coded:
         """A metadata column: text, numbers, true and false; lists have no value here."""
-        found: Coded = self._column(("meta", column), ("samples",), base, self._read_meta, column)
+        found: Coded = self._column(("meta", column), (), base, self._read_meta, column)
         return found
 
     def predictions(self, model_hash: str | None, base: Base | None = None) -> Predicted:
         """What a classifier says; nothing where it has said nothing yet."""
-        what = ("samples", "predictions")
-        found: Predicted = self._column(("said", model_hash), what, base, self._read_predictions, model_hash)
+        key, what = ("said", model_hash), ("predictions",)
+        found: Predicted = self._column(key, what, base, self._read_predictions, model_hash)
         return found
 
     def scores(self, model_hash: str | None, signal: str, base: Base | None = None) -> Scored:
         """A signal of a classifier."""
-        key, what = ("scores", model_hash, signal), ("samples", "scores")
+        key, what = ("scores", model_hash, signal), ("scores",)
         found: Scored = self._column(key, what, base, self._read_scores, model_hash, signal)
         return found
 
     def verdicts(self, base: Base | None = None) -> Coded:
         """Verdicts; whoever has none is undecided."""
-        found: Coded = self._column("verdicts", ("samples", "verdicts"), base, self._read_verdicts)
+        found: Coded = self._column("verdicts", ("verdicts",), base, self._read_verdicts)
         return found
 
     def tags(self, base: Base | None = None) -> tuple[Array, Coded]:
         """Places of samples, one for each tag of each, and the tags beside them."""
-        found: tuple[Array, Coded] = self._column("tags", ("samples", "tags"), base, self._read_tags)
+        found: tuple[Array, Coded] = self._column("tags", ("tags",), base, self._read_tags)
         return found
 
     # --- questions --------------------------------------------------------------------------------
@@ -270,17 +372,39 @@ class Columns:
     def _column(
         self, key: Any, what: Sequence[str], base: Base | None, read: Callable[..., Any], *given: Any
     ) -> Any:
+        """A column that depends on the samples, and on ``what`` else the counters count."""
         with self._lock:
             base = self.base() if base is None else base
             changes = self._changes()
-            stamp = (id(base.seq), *[changes[name] for name in what])
-            before, value, _ = self._kept.get(key, (None, None, None))
-            if before != stamp:
+            counters = {name: changes[name] for name in what}
+            kept = self._kept.get(key)
+            if kept is None and base.exact:
+                kept = self._shelved(key, base)
+            if kept is None or kept.counters != counters or not kept.base.is_like(base):
                 if len(self._kept) > _KEPT:  # of many signals and columns those in use are read again
                     self._kept = {"base": self._kept["base"]}
+                if _lasts(key):
+                    given = (*given, self._since(kept, base, counters))
                 value = read(base, *given)
-                self._kept[key] = (stamp, value, base)  # the base is held, so that no other can have its id
-            return value
+                now = (base.added, base.changed) == (changes["added"], changes["samples"])
+                exact = base.exact and now and self._changes() == changes
+                kept = _Kept(value, base, counters, exact)
+            self._kept[key] = kept
+            return kept.value
+
+    def _since(self, kept: _Kept | None, base: Base, counters: dict[str, int]) -> _Since | None:
+        """What is known of a column whose first samples are as they were, None where that is not sure.
+
+        A table whose counter has grown by as much as it has rows of newer samples has changed for these alone.
+        """
+        if kept is None or not kept.exact or not kept.base.begins(base) or not len(kept.base):
+            return None
+        last = int(kept.base.seq[-1])
+        for name, count in counters.items():
+            row = self._database.row(_NEWER[name], (last,))
+            if row is None or row[0] != count - kept.counters[name] or self._changes()[name] != count:
+                return None
+        return _Since(kept.value, last)
 
     def _changes(self) -> dict[str, int]:
         return {row[0]: row[1] for row in self._database.rows("SELECT what, n FROM changes")}
@@ -295,7 +419,7 @@ class Columns:
         for rows in self._database.parts(question, (last,)):
             columns = list(zip(*rows, strict=True))
             seq.append(np.array(columns[0], dtype=np.int64))
-            ids.append(np.array([one.encode() for one in columns[1]], dtype="S20"))
+            ids.append(np.array("\n".join(columns[1]).encode().split(b"\n"), dtype="S20"))
             label.append(np.array(columns[2], dtype=np.int64))
             created.append(np.array(columns[6], dtype=np.float64))
             for coding, column in zip(coded, columns[3:6], strict=True):
@@ -304,38 +428,48 @@ class Columns:
         join = np.concatenate
         return Base(join(seq), join(ids), join(label), split, origin, believed, join(created))
 
-    def _read_meta(self, base: Base, column: str) -> Coded:
+    def _read_meta(self, base: Base, column: str, since: _Since | None) -> Coded:
         question = (
-            "SELECT s.seq, m.value, m.type FROM samples s, json_each(s.meta) m WHERE m.key = ?"
+            "SELECT s.seq, m.value, m.type FROM samples s, json_each(s.meta) m WHERE s.seq > ? AND m.key = ?"
             " AND m.type NOT IN ('null', 'array', 'object')"
         )
-        truth = {"true": True, "false": False}
         codes, coding = np.full(len(base), -1, dtype=np.int32), _Coding(_NOTHING)
-        for rows in self._database.parts(question, (column,)):
-            places, known = _found(base, _numbers(rows))
-            given = [
-                truth.get(row[2], row[1]) for row, there in zip(rows, known.tolist(), strict=True) if there
-            ]
+        if since is not None:
+            codes[: len(since.value.codes)] = since.value.codes
+            coding = _Coding(Coded(_empty(np.int32), since.value.values))
+        for rows in self._database.parts(question, (_after(since), column)):
+            seq, given, kinds = zip(*rows, strict=True)
+            if not _TRUTH.keys().isdisjoint(kinds):  # 1 and 0 where JSON says true and false
+                given = tuple(_TRUTH.get(kind, one) for one, kind in zip(given, kinds, strict=True))
+            places, known = _found(base, np.array(seq, dtype=np.int64))
+            if not known.all():
+                given = tuple(one for one, there in zip(given, known.tolist(), strict=True) if there)
             codes[places] = coding.add(given)
         return Coded(codes, coding.done().values)
 
-    def _read_predictions(self, base: Base, model_hash: str | None) -> Predicted:
-        question = f"SELECT sample, pred, confidence FROM predictions WHERE model = {_MODEL}"
+    def _read_predictions(self, base: Base, model_hash: str | None, since: _Since | None) -> Predicted:
+        question = f"SELECT sample, pred, confidence FROM predictions WHERE model = {_MODEL} AND sample > ?"
         pred = np.full(len(base), -1, dtype=np.int32)
         confidence = np.full(len(base), np.nan)
-        for rows in self._database.parts(question, (model_hash or "",)):
+        if since is not None:
+            pred[: len(since.value.pred)] = since.value.pred
+            confidence[: len(since.value.pred)] = since.value.confidence
+        for rows in self._database.parts(question, (model_hash or "", _after(since))):
             places, known = _found(base, _numbers(rows))
             pred[places] = np.array([row[1] for row in rows], dtype=np.int32)[known]
             confidence[places] = np.array([row[2] for row in rows], dtype=np.float64)[known]
         return Predicted(pred, confidence)
 
-    def _read_scores(self, base: Base, model_hash: str | None, signal: str) -> Scored:
+    def _read_scores(self, base: Base, model_hash: str | None, signal: str, since: _Since | None) -> Scored:
         question = (
             "SELECT sample, value, percentile FROM scores WHERE signal ="
-            f" (SELECT key FROM signals WHERE model = {_MODEL} AND name = ?)"
+            f" (SELECT key FROM signals WHERE model = {_MODEL} AND name = ?) AND sample > ?"
         )
         values, percentiles = np.full(len(base), np.nan), np.full(len(base), np.nan)
-        for rows in self._database.parts(question, (model_hash or "", signal)):
+        if since is not None:
+            values[: len(since.value.values)] = since.value.values
+            percentiles[: len(since.value.values)] = since.value.percentiles
+        for rows in self._database.parts(question, (model_hash or "", signal, _after(since))):
             places, known = _found(base, _numbers(rows))
             values[places] = np.array([row[1] for row in rows], dtype=np.float64)[known]
             percentiles[places] = np.array([row[2] for row in rows], dtype=np.float64)[known]
@@ -389,22 +523,33 @@ class _Coding:
 
     def __init__(self, known: Coded) -> None:
         self._codes = [known.codes]
-        self._place = {(isinstance(value, bool), value): code for code, value in enumerate(known.values)}
+        self._place = {
+            _Truth(value) if isinstance(value, bool) else value: i for i, value in enumerate(known.values)
+        }
 
     def add(self, values: Sequence[Any]) -> Array:
         """One part; returns its codes."""
+        if bool in set(map(type, values)):
+            values = [_Truth(value) if isinstance(value, bool) else value for value in values]
         place = self._place
-        codes = np.empty(len(values), dtype=np.int32)
-        for row, value in enumerate(values):
-            codes[row] = (
-                -1 if value is None else place.setdefault((isinstance(value, bool), value), len(place))
-            )
+        for value in dict.fromkeys(values):
+            if value is not None:
+                place.setdefault(value, len(place))
+        none = {**place, None: -1}
+        codes = np.fromiter(map(none.__getitem__, values), dtype=np.int32, count=len(values))
         self._codes.append(codes)
         return codes
 
     def done(self) -> Coded:
         """All of it."""
-        return Coded(np.concatenate(self._codes), tuple(value for _, value in self._place))
+        values = tuple(one.value if isinstance(one, _Truth) else one for one in self._place)
+        return Coded(np.concatenate(self._codes), values)
+
+
+class _Truth(NamedTuple):
+    """True or False, which as such would be the same key as 1 or 0."""
+
+    value: bool
 
 
 def _coded(values: Sequence[Any], known: Coded) -> Coded:
@@ -412,6 +557,28 @@ def _coded(values: Sequence[Any], known: Coded) -> Coded:
     coding = _Coding(known)
     coding.add(values)
     return coding.done()
+
+
+def _lasts(key: Any) -> bool:
+    """Whether the first samples keep what they have of a column, and it is worth a file."""
+    return key == "base" or key[0] in _KINDS
+
+
+def _after(since: _Since | None) -> int:
+    """All samples with larger numbers are to be read."""
+    return -1 if since is None else since.seq
+
+
+def _built(kind: Any, fields: dict[str, Any]) -> Any:
+    """A column of what the shelf gave.
+
+    Raises:
+        KeyError, TypeError: It gave something else.
+    """
+    if kind is Coded:
+        return Coded(fields["codes"], tuple(fields["values"]))
+    plain = {name: _built(Coded, one) if isinstance(one, dict) else one for name, one in fields.items()}
+    return kind(**plain)
 
 
 def _empty(kind: Any) -> Array:
@@ -441,6 +608,7 @@ def _marked(size: int, places: Array) -> Array:
     return found
 
 
+_KINDS: dict[str, Any] = {"meta": Coded, "said": Predicted, "scores": Scored}
 _NOTHING = Coded(_empty(np.int32), ())
 _NOBODY = Base(
     _empty(np.int64), _empty("S20"), _empty(np.int64), _NOTHING, _NOTHING, _NOTHING, _empty(np.float64)

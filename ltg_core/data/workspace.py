@@ -60,6 +60,7 @@ class Workspace:
 
     def close(self) -> None:
         """Close the database; the object cannot be used afterwards."""
+        self.columns.shelve()
         self.database.close()
 
     def __enter__(self) -> Workspace:

@@ -91,6 +91,7 @@ def test_a_grace_that_is_none_is_refused(seconds: str, capsys: pytest.CaptureFix
     assert parse(["--grace", "5"]).grace == 5.0 and parse([]).grace == 20.0
 
 
+@pytest.mark.slow
 def test_sigterm_brings_a_retraining_to_its_checkpoint(
     _fitted_workspace: Path, tiny_generator: Path, tmp_path: Path
 ) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ltg_core.curation import verdicts
-from ltg_core.data import reading
+from ltg_core.data import columns, reading
+from ltg_core.data.database import Database
 from ltg_core.data.records import Filter, NewSample, Range
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
@@ -167,3 +171,153 @@ def test_scores_and_predictions_are_absent_where_there_are_none(filled: tuple[Wo
     assert np.isnan(scored.values[5]) and scored.values[6] == 2.0 and scored.percentiles[6] == 60.0
     assert np.isnan(ws.columns.scores(MODEL, "never").values).all()
     assert ws.columns.predictions(MODEL).pred[5] == -1 and (ws.columns.predictions(None).pred == -1).all()
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each long query has given."""
+    counts, parts = list[int](), Database.parts
+
+    def counted(self: Database, *asked: Any, **options: Any) -> Any:
+        counts.append(0)
+        for rows in parts(self, *asked, **options):
+            counts[-1] += len(rows)
+            yield rows
+
+    monkeypatch.setattr(Database, "parts", counted)
+    return counts
+
+
+def test_of_new_samples_only_what_came_with_them_is_read(
+    filled: tuple[Workspace, list[str]], make: Any, read: list[int]
+) -> None:
+    ws, ids = filled
+    agree(ws)
+    ws.columns.scores(MODEL, "entropy")
+    read.clear()
+    fill(ws, make, 24, 3)
+    agree(ws)
+    assert ws.columns.scores(MODEL, "entropy").values.shape == (27,)
+    assert len(read) >= 6 and max(read) == 3, "samples, four metadata columns, predictions, scores"
+    read.clear()
+    ws.set_scores(MODEL, "margin", dict.fromkeys(ids[:2], (0.5, 1.0)))
+    ws.set_scores(MODEL, "entropy", {ids[0]: (7.0, 1.0), fill(ws, make, 30, 2)[0]: (8.0, 1.0)})
+    assert ws.columns.scores(MODEL, "entropy").values[[0, 27]].tolist() == [7.0, 8.0]
+    assert max(read) > 20, "an old sample has another score, too"
+    agree(ws)
+
+
+CHANGES = {
+    "nothing": lambda ws, ids, make: None,
+    "samples": lambda ws, ids, make: fill(ws, make, 24, 8),
+    "metadata": lambda ws, ids, make: ws.merge_meta({ids[0]: {"hour": 3, "lamp": "true"}}),
+    "predictions": lambda ws, ids, make: ws.set_predictions(MODEL, dict.fromkeys(ids[:5], (2, 0.1))),
+    "names": lambda ws, ids, make: ws.set_label_names(["b", "c"]),
+    "all": lambda ws, ids, make: (
+        fill(ws, make, 24, 8),
+        ws.merge_meta({ids[0]: {"hour": 3}}),
+        fill(ws, make, 60, 2),
+    ),
+}
+
+
+@pytest.fixture
+def large(
+    monkeypatch: pytest.MonkeyPatch, filled: tuple[Workspace, list[str]]
+) -> tuple[Workspace, list[str]]:
+    """A workspace that is large enough for files of its columns, all of which are read."""
+    monkeypatch.setattr(columns, "_LARGE", 10)
+    agree(filled[0])
+    filled[0].columns.scores(MODEL, "entropy")
+    return filled
+
+
+def reopened(ws: Workspace) -> Workspace:
+    ws.close()
+    return Workspace(ws.path)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_new_start_reads_files_and_what_is_newer(
+    large: tuple[Workspace, list[str]], make: Any, read: list[int], change: str
+) -> None:
+    ws, ids = large
+    wanted = ws.columns.scores(MODEL, "entropy")
+    with reopened(ws) as again:
+        again.columns.warm(MODEL, ["entropy"])
+        assert not any(read)
+        assert np.array_equal(again.columns.scores(MODEL, "entropy").order, wanted.order)
+        with Workspace(ws.path) as other:  # which tells this one nothing
+            CHANGES[change](other, ids, make)
+    with Workspace(ws.path) as last:
+        agree(last)
+        last.columns.warm(MODEL, ["entropy"])
+        found = last.columns.scores(MODEL, "entropy").values
+    with Workspace(ws.path) as fresh:
+        shutil.rmtree(ws.path / "columns")
+        assert np.array_equal(fresh.columns.scores(MODEL, "entropy").values, found, equal_nan=True)
+
+
+def test_a_database_that_is_put_back_has_no_use_for_files_of_a_later_one(
+    large: tuple[Workspace, list[str]], make: Any, tmp_path: Path
+) -> None:
+    ws, ids = large
+    with reopened(ws) as once:
+        once.columns.warm(MODEL, [])
+    shutil.copy(ws.path / "longtail.sqlite", tmp_path / "copy")
+    with Workspace(ws.path) as later:
+        agree(later)
+        later.merge_meta({ids[0]: {"hour": 99}})
+        agree(later)
+    assert not (ws.path / "longtail.sqlite-wal").exists()
+    shutil.copy(tmp_path / "copy", ws.path / "longtail.sqlite")
+    with Workspace(ws.path) as back:
+        back.merge_meta({ids[1]: {"hour": 98}})  # the counters say what they said
+        agree(back)
+        assert len(back.query(Filter(meta={"hour": 98}))) == 1
+        assert back.columns.mask(Filter(meta={"hour": 98})).sum() == 1
+        assert back.columns.mask(Filter(meta={"hour": 99})).sum() == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "nothing", "text", "gone", "pickle", "another"])
+def test_a_file_that_cannot_be_read_costs_time_alone(
+    large: tuple[Workspace, list[str]], tmp_path: Path, damage: str, read: list[int]
+) -> None:
+    ws, _ = large
+    ws.close()
+    files = sorted((ws.path / "columns").iterdir())
+    assert len(files) > 5
+    first = files[0].read_bytes()
+    for file in files:
+        content = file.read_bytes()
+        if damage == "gone":
+            file.unlink()
+        elif damage == "pickle":
+            np.savez(file, about=np.array([Path], dtype=object))
+        else:
+            damaged = {
+                "cut": content[: len(content) // 2],
+                "nothing": b"",
+                "text": b"column",
+                "another": first,
+            }
+            file.write_bytes(damaged[damage])
+    with Workspace(ws.path) as again:
+        agree(again)
+        assert any(read)
+    with Workspace(ws.path) as once_more:
+        read.clear()
+        once_more.columns.base()
+        assert not read, "it was written anew"
+
+
+def test_where_no_file_can_be_written_the_log_says_so(
+    large: tuple[Workspace, list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    ws, _ = large
+    (ws.path / "columns").write_text("in the way")
+    with caplog.at_level(logging.WARNING):
+        ws.close()
+    assert "the next start takes longer" in caplog.text
+    with Workspace(ws.path) as again:
+        agree(again)

@@ -120,6 +120,7 @@ def ground(generator: Generator, target: Target) -> Ground:
     return Ground("tiny", generator, target, target.reference, PROMPTS, real[:, :some], judged, None, costs)
 
 
+@pytest.mark.slow
 def test_a_quick_run_of_every_mode_is_resumed_and_becomes_a_page(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,9 +84,9 @@ def test_work_goes_on_without_its_page_is_seen_by_nobody_else_and_survives_a_kil
         later = re.compile(rf"(9|17|25) to \d+ of {WANTED}")
         while not later.search(row.inner_text()):
             own_server.go_on()
-            time.sleep(0.5)
+            time.sleep(1.0)
             own_server.hold()
-            ann.page.wait_for_timeout(1500)
+            ann.page.wait_for_timeout(700)
         ann.shot("queue-running")
         for visit in (ann, bob):
             visit.page.goto("about:blank")

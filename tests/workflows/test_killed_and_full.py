@@ -138,6 +138,7 @@ def test_a_killed_classifier_training_goes_on_to_the_same_weights(tiny_world, tm
     assert resumed.keys() == whole.keys() and all(torch.equal(resumed[n], whole[n]) for n in whole)
 
 
+@pytest.mark.slow
 def test_a_killed_generator_training_goes_on_to_the_same_weights(tiny_world, tmp_path: Path):
     killed(_GENERATOR, tiny_world.folder, tmp_path / "net")
     assert not (tmp_path / "net").exists()

@@ -56,7 +56,7 @@ def waiting(ws: Workspace) -> list[str]:
     return sorted(path.name for path in (ws.path / FOLDER).glob("*"))
 
 
-@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)], ids=str)
+@pytest.mark.parametrize("order", [(3, 1, 2), pytest.param((1, 2, 3), marks=pytest.mark.slow)], ids=str)
 def test_a_generation_in_shards_is_that_of_one_process(
     fitted: Workspace, tmp_path: Path, order: tuple[int, ...]
 ) -> None:
@@ -321,6 +321,7 @@ def test_what_comes_after_the_units_is_done_by_the_last_shard_alone(
     assert not (fitted.path / FOLDER).exists()
 
 
+@pytest.mark.slow
 def test_two_shards_at_once_on_one_workspace_from_the_command_line(
     fitted: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
