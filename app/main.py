@@ -21,7 +21,7 @@ from app.header import header, header_key
 from app.pulse import pulse
 from app.rooms import Here, Rooms
 from app.server import make_server, new_key
-from app.serving import in_order
+from app.serving import begin_with, in_order
 from app.session import BEATS, BESIDE, QUICK, Seen, Session, clicked, polite
 from app.settings import USUAL_PORT, Settings, free_port
 from app.stopping import Stopping
@@ -210,6 +210,7 @@ def mount(site: AppContext | Rooms, *, port: int, key: str = "") -> Any:
     page = build(Here(site) if isinstance(site, Rooms) else site)
     page.queue(default_concurrency_limit=4, api_open=False, max_size=site.settings.limits.events or None)
     in_order(page._queue)
+    begin_with((ASSETS / "head.js").read_text(encoding="utf-8"))
     return gr.mount_gradio_app(
         make_server(site, key=key),
         page,

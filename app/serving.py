@@ -1,4 +1,4 @@
-"""Uvicorn that ends although pages are open, and Gradio's queue that keeps the order of a page's clicks."""
+"""Uvicorn that ends although pages are open; Gradio's queue in the order of a page's clicks, and its first script."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
+from gradio import routes
 from gradio.queueing import Event, Queue
+from jinja2 import ChoiceLoader, DictLoader
 
 ENDLESS = ("/gradio_api/heartbeat/", "/gradio_api/queue/data")
 """An open page holds these streams for as long as it is open."""
@@ -17,6 +19,8 @@ CONNECTIONS = 20_000
 """At a time: an open page holds two, and more are answered that the server is busy."""
 PAGE = "page"
 """Handlers with this ``concurrency_id`` run one at a time for each page, and without a limit for different pages."""
+PAGES = "frontend/index.html"
+"""Gradio's template of a page."""
 LOOK = 0.01
 """Seconds between two looks for events."""
 
@@ -69,6 +73,18 @@ class Server(uvicorn.Server):
 
 def _done(cycle: Any) -> bool:
     return bool(getattr(cycle, "response_complete", False))
+
+
+def begin_with(script: str) -> None:
+    """Have every page run a script before Gradio's own; what ``head`` is given runs after them."""
+    loader = routes.templates.env.loader
+    if isinstance(loader, ChoiceLoader):
+        return
+    assert loader is not None
+    page = loader.get_source(routes.templates.env, PAGES)[0].replace(
+        "<head>", f"<head><script>{script}</script>", 1
+    )
+    routes.templates.env.loader = ChoiceLoader([DictLoader({PAGES: page}), loader])
 
 
 def in_order(queue: Queue) -> None:

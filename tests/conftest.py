@@ -30,13 +30,26 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning:diffusers")
 
 
-LONG = ("journeys", "app", "workflows", "guidance", "generators")
-"""Folders whose files take minutes."""
+LONG = ("app", "workflows", "guidance", "generators")
+"""Folders whose files take minutes, besides those with browsers."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones begin, so that none is left alone at the end; a file is of one process, with what it has made."""
-    items.sort(key=lambda item: LONG.index(where) if (where := item.path.parent.name) in LONG else len(LONG))
+    """The long files begin, so that none is left alone at the end, and of three at a time one has a browser.
+
+    A file is of one process, with what it has made.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    browsers = [path for path in files if path.parent.name == "journeys"]
+    others = [path for path in files if path.parent.name != "journeys"]
+    others.sort(key=lambda path: LONG.index(path.parent.name) if path.parent.name in LONG else len(LONG))
+    order: list[Path] = []
+    while browsers or others:
+        order += [*browsers[:1], *others[:2]]
+        browsers, others = browsers[1:], others[2:]
+    items[:] = [item for path in order for item in files[path]]
 
 
 SIGNS = ("stop", "yield", "parking")

@@ -27,14 +27,16 @@ def verdict_counts(ws: Workspace) -> dict[str, int]:
 
 def rating_counts(ws: Workspace, chosen: Filter) -> dict[int, int]:
     """Samples that have at least so many stars, 1 to 5, and 0 for those without; the filter's rating does not count."""
-    condition, values = where(dataclasses.replace(chosen, rating=None))
+    every = dataclasses.replace(chosen, rating=None)
+    condition, values = where(every)
     rows = ws.database.rows(
-        "SELECT coalesce(v.rating, 0), count(*) FROM samples s LEFT JOIN verdicts v ON v.sample = s.seq"
-        f" {condition} GROUP BY 1",
+        "SELECT v.rating, count(*) FROM verdicts v CROSS JOIN samples s ON s.seq = v.sample"
+        f" {condition} AND v.rating IS NOT NULL GROUP BY 1",
         values,
     )
     found = {int(row[0]): int(row[1]) for row in rows}
-    return {0: found.get(0, 0)} | {
+    found[0] = ws.count(every) - sum(found.values())
+    return {0: found[0]} | {
         stars: sum(n for rating, n in found.items() if rating >= stars) for stars in range(1, 6)
     }
 

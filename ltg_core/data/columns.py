@@ -330,18 +330,41 @@ class Columns:
         """Whether the samples have been read, so that another question costs little."""
         return "base" in self._kept
 
-    def page(self, chosen: Filter, key: str, falling: bool, limit: int, offset: int) -> list[str]:
-        """Ids of one page of the samples that pass, by "id" or "created" and then by the order in which they came."""
-        base = self.base()
-        keep = self.mask(chosen, base)
+    def order(self, key: str, turned: bool, model_hash: str | None = None, base: Base | None = None) -> Array:
+        """Places of all samples in the order that ``Workspace.query`` gives to a key, turned round or not.
+
+        Args:
+            key: "", "id", "created", "confidence", or the name of a signal.
+            turned: Whether the key had a "-".
+            model_hash: Of the classifier, where the key is about what it says.
+            base: The samples.
+        """
+        base = self.base() if base is None else base
+        if not key:
+            places = np.arange(len(base))
+            return places[::-1] if turned else places
+        what = {"id": (), "created": (), "confidence": ("predictions",)}.get(key, ("scores",))
+        found: Array = self._column(
+            ("order", model_hash, key, turned), what, base, self._order, *(model_hash, key, turned)
+        )
+        return found
+
+    def _order(self, base: Base, model_hash: str | None, key: str, turned: bool) -> Array:
         if key == "id":
-            order = self._by_id(base)
-            places = order[keep[order]]
-        else:
-            places = np.flatnonzero(keep)
-            places = places[np.argsort(base.created[places], kind="stable")]
-        if falling:
-            places = places[::-1]
+            return self._by_id(base)[::-1] if turned else self._by_id(base)
+        if key == "created":  # the newest first, and of samples that came together the last one
+            return rising(base.created) if turned else rising(base.created)[::-1]
+        if key == "confidence":
+            values = self.predictions(model_hash, base).confidence
+            return rising(values) if turned else falling(values)
+        found = self.scores(model_hash, key, base)
+        return rising(found.values) if turned else found.order
+
+    def page(self, chosen: Filter, key: str, turned: bool, limit: int, offset: int) -> list[str]:
+        """Ids of one page of the samples that pass, in the order of ``order``."""
+        base = self.base()
+        keep, order = self.mask(chosen, base), self.order(key, turned, chosen.model_hash, base)
+        places = order[keep[order]]
         return [one.decode() for one in base.ids[places[offset : offset + limit]].tolist()]
 
     def _by_id(self, base: Base) -> Array:

@@ -83,24 +83,33 @@ def query(database: Database, chosen: Filter, sort: str | None, limit: int | Non
     return _by_value(database, chosen, key, turned, size, offset)
 
 
+def check_key(database: Database, model_hash: str | None, key: str) -> int:
+    """The number of the classifier (for its confidence) or of the signal by which samples are to be sorted.
+
+    Raises:
+        InputError: There is none, or nothing says of which classifier.
+    """
+    if model_hash is None:
+        raise InputError(f"sorting by {key!r} needs a classifier: give the filter's model_hash")
+    if key == "confidence":
+        owner = database.row("SELECT key FROM models WHERE hash = ?", (model_hash,))
+    else:
+        owner = _signal(database, model_hash, key)
+    if owner is None:
+        known = ", ".join(score_names(database, model_hash)) or "none"
+        raise InputError(f"nothing was scored by {key!r} with this classifier; scored: {known}")
+    return int(owner[0])
+
+
 def _by_value(
     database: Database, chosen: Filter, key: str, turned: bool, size: int, offset: int
 ) -> list[str]:
     """Walk the index of values: the first page of a million samples costs a page. The unscored follow."""
-    if chosen.model_hash is None:
-        raise InputError(f"sorting by {key!r} needs a classifier: give the filter's model_hash")
     condition, values = where(chosen)
+    owner = check_key(database, chosen.model_hash, key)
+    table, column, match = ("scores", "value", "x.signal = ?")
     if key == "confidence":
-        table, column = "predictions", "confidence"
-        owner = database.row("SELECT key FROM models WHERE hash = ?", (chosen.model_hash,))
-        match = "x.model = ?"
-    else:
-        table, column = "scores", "value"
-        owner = _signal(database, chosen.model_hash, key)
-        match = "x.signal = ?"
-    if owner is None:
-        known = ", ".join(score_names(database, chosen.model_hash)) or "none"
-        raise InputError(f"nothing was scored by {key!r} with this classifier; scored: {known}")
+        table, column, match = "predictions", "confidence", "x.model = ?"
     way = "ASC" if turned else "DESC"
     present = f"{match} AND x.{column} IS NOT NULL"
     # A few chosen samples are looked up; anything else follows the index of values until the page is full.
@@ -109,19 +118,19 @@ def _by_value(
     scored = f"FROM {joined} ON s.seq = x.sample {condition} AND {present}"
     rows = database.rows(
         f"SELECT s.id {scored} ORDER BY x.{column} {way}, x.sample LIMIT ? OFFSET ?",
-        [*values, owner[0], size, offset],
+        [*values, owner, size, offset],
     )
     found = [row[0] for row in rows]
     if size != _ALL and len(found) == size:
         return found
     skip = 0
     if not found and offset:
-        total = database.row(f"SELECT count(*) {scored}", [*values, owner[0]])
+        total = database.row(f"SELECT count(*) {scored}", [*values, owner])
         skip = offset - int(total[0] if total else 0)
     rest = database.rows(
         f"SELECT s.id FROM samples s {condition} AND NOT EXISTS (SELECT 1 FROM {table} x WHERE {present}"
         f" AND x.sample = s.seq) ORDER BY s.seq LIMIT ? OFFSET ?",
-        [*values, owner[0], size if size == _ALL else size - len(found), skip],
+        [*values, owner, size if size == _ALL else size - len(found), skip],
     )
     return found + [row[0] for row in rest]
 

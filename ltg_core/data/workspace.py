@@ -165,12 +165,12 @@ class Workspace:
             offset: Leave out the first ones.
         """
         chosen, key = filter or Filter(), (sort or "").removeprefix("-")
-        if key in ("id", "created") and chosen != Filter() and limit is not None and self.columns.in_use:
+        if key and chosen != Filter() and limit is not None and self.columns.in_use:
             # SQLite would walk the index of the order and look up every row that does not pass: seconds in a million.
             reading.check_page(limit, offset)
-            return self.columns.page(
-                chosen, key, (key == "created") != (sort or "").startswith("-"), limit, offset
-            )
+            if key not in ("id", "created"):
+                reading.check_key(self.database, chosen.model_hash, key)
+            return self.columns.page(chosen, key, (sort or "").startswith("-"), limit, offset)
         return reading.query(self.database, chosen, sort, limit, offset)
 
     def iterate(self, filter: Filter | None = None, chunk: int = 1000) -> Iterator[list[str]]:
@@ -179,6 +179,8 @@ class Workspace:
 
     def count(self, filter: Filter | None = None) -> int:
         """How many samples pass."""
+        if filter is not None and filter != Filter() and self.columns.in_use:
+            return int(self.columns.mask(filter).sum())
         return reading.count(self.database, filter or Filter())
 
     def image(self, id: str) -> Image.Image:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ltg_core.data.columns import Base, Coded, falling, rising
+from ltg_core.data.columns import Base, Coded
+from ltg_core.data.reading import check_key
 from ltg_core.data.records import BELIEFS, REAL, Filter, Range
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError
@@ -152,13 +153,9 @@ def ranked(ws: Workspace, chosen: Filter, sort: str = "") -> Ranked:
     base = columns.base()
     keep = columns.mask(chosen, base)
     key, turned = sort.removeprefix("-"), sort.startswith("-")
-    if key in ("", "created"):
-        values = np.arange(len(base)) if not key else base.created
-        order = rising(values) if (key == "created") == turned else falling(values)
-        if key and not turned:  # of samples that came together the last one is the newest
-            order = rising(values)[::-1]
-    else:
-        order = _by_score(ws, base, chosen.model_hash, key, turned)
+    if key not in ("", "created"):
+        check_key(ws.database, chosen.model_hash, key)
+    order = columns.order(key, turned, chosen.model_hash, base)
     return Ranked(ws, order[keep[order]])
 
 
@@ -175,20 +172,6 @@ class Ranked:
     def ids(self, start: int = 0, stop: int | None = None) -> list[str]:
         """Ids of the samples from one place of the order up to another."""
         return self.ws.columns.ids(self.places[start:stop])
-
-
-def _by_score(ws: Workspace, base: Base, model_hash: str | None, key: str, turned: bool) -> np.ndarray:
-    if model_hash is None:
-        raise InputError(f"sorting by {key!r} needs a classifier: give the filter's model_hash")
-    if key == "confidence":
-        values = ws.columns.predictions(model_hash, base).confidence
-        return rising(values) if turned else falling(values)
-    known = ws.score_names(model_hash)
-    if key not in known:
-        shown = ", ".join(known) or "none"
-        raise InputError(f"nothing was scored by {key!r} with this classifier; scored: {shown}")
-    found = ws.columns.scores(model_hash, key, base)
-    return rising(found.values) if turned else found.order
 
 
 def _groups(codes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:

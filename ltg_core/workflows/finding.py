@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ltg_core.data.records import Filter
+from ltg_core.data.columns import Base, Coded
+from ltg_core.data.records import REAL, Filter
 from ltg_core.data.sources import canonical_split
 from ltg_core.data.workspace import Workspace
 from ltg_core.models.classifier import Classifier
@@ -20,22 +21,10 @@ ENOUGH = 20
 """Real samples that a cell of class and condition needs to count as covered."""
 _INSIDE = ("given_label", "prompt", "source", "control", "role", "seed", "caption", "path", "file_name")
 _HELD_OUT = ("test", "val")
-_COUNTS = (
-    "SELECT s.label, m.key, CASE WHEN m.type = 'true' THEN 'true' WHEN m.type = 'false' THEN 'false'"
-    " ELSE CAST(m.value AS TEXT) END, count(*), sum(p.pred != s.label)"
-    " FROM samples s JOIN predictions p ON p.sample = s.seq JOIN models d ON d.key = p.model,"
-    " json_each(s.meta) m WHERE d.hash = ? AND s.origin = 'real' AND s.split = ? AND s.label >= 0"
-    " AND s.label < ? AND m.type IN ('text', 'true', 'false', 'integer') GROUP BY 1, 2, 3"
-)
-_CLASSES = (
-    "SELECT s.label, count(*), sum(p.pred != s.label) FROM samples s JOIN predictions p ON p.sample = s.seq"
-    " JOIN models d ON d.key = p.model WHERE d.hash = ? AND s.origin = 'real' AND s.split = ?"
-    " AND s.label >= 0 AND s.label < ? GROUP BY 1"
-)
-_CELLS = (
-    "SELECT s.label, CAST(m.value AS TEXT), count(*) FROM samples s, json_each(s.meta) m"
-    " WHERE s.origin = 'real' AND s.label >= 0 AND m.key = ?"
-    " AND m.type IN ('text', 'true', 'false', 'integer') GROUP BY 1, 2"
+_LOOK = 5000  # samples that show which columns have too many values
+_MANY = (
+    "SELECT m.key FROM (SELECT meta FROM samples WHERE origin = 'real' ORDER BY seq LIMIT ?) s, json_each(s.meta) m"
+    f" WHERE m.type IN ('text', 'true', 'false', 'integer') GROUP BY 1 HAVING count(DISTINCT m.value) > {_VALUES}"
 )
 
 
@@ -106,9 +95,7 @@ def surprising(ws: Workspace, classifier: Classifier) -> Finding | None:
     split = held_out_split(ws)
     if not split:
         return None
-    given = (classifier.hash, split, classifier.num_classes)
-    totals = {row[0]: (row[1], row[2]) for row in ws.database.rows(_CLASSES, given)}
-    groups = _groups(ws, given, totals)
+    groups = _groups(_answers(ws, classifier, split))
     if not groups:
         return None
     label, column, value, n, wrong, others, missed = groups[_smallest(groups)]
@@ -128,19 +115,82 @@ Group = tuple[int, str, str, int, int, int, int]
 """Class, column, value, samples, errors, samples of the rest, errors of the rest."""
 
 
-def _groups(ws: Workspace, given: tuple[Any, ...], totals: dict[int, tuple[int, int]]) -> list[Group]:
-    rows = ws.database.rows(_COUNTS, given)
-    different: dict[str, set[str]] = {}
-    for row in rows:
-        different.setdefault(row[1], set()).add(row[2])
-    usable = {c for c, values in different.items() if 1 < len(values) <= _VALUES and c not in _INSIDE}
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Answers:
+    """What a classifier said of the labelled real samples of a split.
+
+    Attributes:
+        ws: The workspace.
+        base: Its samples.
+        places: (n,) of the samples.
+        labels: (n,).
+        wrong: (n,) bool.
+        classes: How many there are.
+    """
+
+    ws: Workspace
+    base: Base
+    places: np.ndarray
+    labels: np.ndarray
+    wrong: np.ndarray
+    classes: int
+
+    def per_class(self, keep: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Samples and errors of each class, (C,)."""
+        labels, wrong = (self.labels, self.wrong) if keep is None else (self.labels[keep], self.wrong[keep])
+        return np.bincount(labels, minlength=self.classes), np.bincount(labels[wrong], minlength=self.classes)
+
+
+def _answers(ws: Workspace, classifier: Classifier, split: str) -> _Answers:
+    base = ws.columns.base()
+    pred, classes = ws.columns.predictions(classifier.hash, base).pred, classifier.num_classes
+    keep = (
+        base.origin.of(REAL) & base.split.of(split) & (base.label >= 0) & (base.label < classes) & (pred >= 0)
+    )
+    places = np.flatnonzero(keep)
+    labels = base.label[places]
+    return _Answers(ws, base, places, labels, pred[places] != labels, classes)
+
+
+def _columns(ws: Workspace) -> list[str]:
+    """Metadata columns that may have few values; whether they have, only all their values can say."""
+    many = {row[0] for row in ws.database.rows(_MANY, (_LOOK,))}
+    return [name for name in ws.meta_columns() if name not in many and name not in _INSIDE]
+
+
+def _texts(column: Coded) -> tuple[np.ndarray, list[str]]:
+    """Each code's number among the texts (-1 for what is none: a number with a fraction, no value), and the texts."""
+    texts: dict[str, int] = {}
+    numbers = [
+        -1 if isinstance(value, float) else texts.setdefault(_text(value), len(texts))
+        for value in column.values
+    ]
+    return np.array([*numbers, -1]), list(texts)  # the last place is that of the code -1
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _groups(said: _Answers) -> list[Group]:
     found: list[Group] = []
-    for label, column, value, n, wrong in sorted(map(tuple, rows), key=lambda r: (r[0], r[1], r[2])):
-        rest, missed = totals[label][0] - n, totals[label][1] - wrong
-        if column in usable and n >= _LEAST and rest >= _LEAST:
-            found.append((label, column, value, n, wrong, rest, missed))
-    n_all, wrong_all = (sum(total[i] for total in totals.values()) for i in (0, 1))
-    for label, (n, wrong) in sorted(totals.items()):
+    n_class, wrong_class = said.per_class()
+    for name in _columns(said.ws):
+        column = said.ws.columns.meta(name, said.base)
+        number, texts = _texts(column)
+        codes = number[column.codes[said.places]]
+        if not 1 < len(np.unique(codes[codes >= 0])) <= _VALUES:
+            continue
+        for code in np.unique(codes[codes >= 0]):
+            n, wrong = said.per_class(codes == code)
+            for label in np.flatnonzero((n >= _LEAST) & (n_class - n >= _LEAST)).tolist():
+                rest, missed = n_class[label] - n[label], wrong_class[label] - wrong[label]
+                found.append(
+                    (label, name, texts[code], int(n[label]), int(wrong[label]), int(rest), int(missed))
+                )
+    found.sort(key=lambda group: group[:3])
+    n_all, wrong_all = int(n_class.sum()), int(wrong_class.sum())
+    for label, (n, wrong) in enumerate(zip(n_class.tolist(), wrong_class.tolist(), strict=True)):
         if n >= _LEAST and n_all - n >= _LEAST:
             found.append((label, "", "", n, wrong, n_all - n, wrong_all - wrong))
     return found
@@ -187,26 +237,32 @@ class Coverage:
 
 def coverage(ws: Workspace, column: str = "") -> Coverage:
     """Cells of class × value with enough real samples; without a column, classes."""
-    classes = len(ws.label_names())
+    classes, base = len(ws.label_names()), ws.columns.base()
+    real = base.origin.of(REAL) & (base.label >= 0)
     if not column:
-        rows = ws.database.rows(
-            "SELECT label, count(*) FROM samples WHERE origin = 'real' AND label >= 0 GROUP BY 1"
-        )
-        return Coverage("", sum(row[1] >= ENOUGH for row in rows), classes)
-    rows = ws.database.rows(_CELLS, (column,))
-    values = {row[1] for row in rows}
-    return Coverage(column, sum(row[2] >= ENOUGH for row in rows), classes * len(values))
+        return Coverage("", int((np.bincount(base.label[real]) >= ENOUGH).sum()), classes)
+    values = ws.columns.meta(column, base)
+    number, texts = _texts(values)
+    codes = number[values.codes]
+    real &= codes >= 0
+    cells = np.bincount(base.label[real].astype(np.int64) * len(texts) + codes[real])
+    return Coverage(column, int((cells >= ENOUGH).sum()), classes * len(np.unique(codes[real])))
 
 
 def condition_column(ws: Workspace, found: Finding | None) -> str:
     """The column that the finding is about; else the categorical one that most real samples have."""
     if found is not None and found.column:
         return found.column
-    rows = ws.database.rows(
-        "SELECT m.key, count(*), count(DISTINCT m.value) FROM samples s, json_each(s.meta) m"
-        " WHERE s.origin = 'real' AND m.type IN ('text', 'true', 'false') GROUP BY 1 ORDER BY 2 DESC, 3 DESC, 1"
-    )
-    return next((row[0] for row in rows if 1 < row[2] <= _VALUES and row[0] not in _INSIDE), "")
+    base = ws.columns.base()
+    real, ranks = base.origin.of(REAL), []
+    for name in _columns(ws):
+        column = ws.columns.meta(name, base)
+        counts = np.bincount(column.codes[real] + 1, minlength=len(column.values) + 1)[1:]
+        counts = counts * np.array(
+            [isinstance(value, (str, bool)) for value in column.values], dtype=np.int64
+        )
+        ranks.append((-int(counts.sum()), -int((counts > 0).sum()), name))
+    return next((name for _, different, name in sorted(ranks) if 1 < -different <= _VALUES), "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,8 +296,7 @@ def glance(ws: Workspace, classifier: Classifier | None) -> State:
     found = None if classifier is None else surprising(ws, classifier)
     right = share(0, 0)
     if classifier is not None and split:
-        rows = ws.database.rows(_CLASSES, (classifier.hash, split, classifier.num_classes))
-        n, wrong = (sum(row[i] for row in rows) for i in (1, 2))
+        n, wrong = (int(count.sum()) for count in _answers(ws, classifier, split).per_class())
         right = share(n - wrong, n)
     return State(
         len(ws.label_names()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shutil
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_new_samples_are_appended_and_old_arrays_stay_as_they_were(
     ]
 
 
-def test_pages_by_id_and_by_time_are_those_of_the_database(
+def test_pages_in_any_order_and_counts_are_those_of_the_database(
     filled: tuple[Workspace, list[str]], make: Any
 ) -> None:
     ws, ids = filled
@@ -149,7 +150,9 @@ def test_pages_by_id_and_by_time_are_those_of_the_database(
     ws.columns.base()
     asked = 0
     for chosen in (*FILTERS[1:], Filter(rating=3), Filter(rating=0), Filter(ids=tuple(ids[2:20]))):
-        for sort in ("id", "-id", "created", "-created"):
+        chosen = dataclasses.replace(chosen, model_hash=MODEL)
+        assert ws.count(chosen) == reading.count(ws.database, chosen), chosen
+        for sort in ("id", "-id", "created", "-created", "confidence", "-confidence", "entropy", "-entropy"):
             for offset in (0, 4, 1000):
                 said = reading.query(ws.database, chosen, sort, 7, offset)
                 assert ws.query(chosen, sort=sort, limit=7, offset=offset) == said, (chosen, sort, offset)
@@ -157,6 +160,10 @@ def test_pages_by_id_and_by_time_are_those_of_the_database(
     assert asked > 500
     with pytest.raises(InputError, match="negative"):
         ws.query(FILTERS[1], sort="id", limit=-1)
+    with pytest.raises(InputError, match="scored: entropy"):
+        ws.query(dataclasses.replace(FILTERS[1], model_hash=MODEL), sort="margin", limit=1)
+    with pytest.raises(InputError, match="needs a classifier"):
+        ws.query(FILTERS[1], sort="entropy", limit=1)
 
 
 def test_what_nobody_knows_is_refused_as_by_a_query(ws: Workspace) -> None:

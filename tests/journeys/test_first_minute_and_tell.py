@@ -64,6 +64,27 @@ def test_a_newcomer_is_led_from_the_start_page_to_the_first_finding(browser: Any
         expect(page.get_by_role("button", name=re.compile("^Browse: .*Done"))).to_be_visible()
 
 
+FRAMES = """() => {
+  window.frames_asked = 0;
+  const frame = window.requestAnimationFrame.bind(window);
+  window.requestAnimationFrame = (act) => { window.frames_asked += 1; return frame(act); };
+}"""
+
+
+def test_a_page_at_rest_draws_nothing(browser: Any, server: str) -> None:
+    with visiting(browser, server) as visit:
+        page = visit.page
+        page.add_init_script(f"({FRAMES})()")
+        page.reload()
+        expect(page.locator("#browse-grid .card").first).to_be_visible()
+        expect(page.locator("#header .job-running")).to_have_count(0, timeout=SLOW)
+        asked = [page.evaluate("window.frames_asked")]
+        while len(asked) < 15 and (len(asked) < 2 or asked[-1] - asked[-2] >= 20):
+            page.wait_for_timeout(2000)
+            asked.append(page.evaluate("window.frames_asked"))
+        assert 0 < asked[-1] < asked[-2] + 20, f"it goes on: {asked}"
+
+
 def test_pinned_cases_become_one_file_that_opens_without_a_network(
     browser: Any, server: str, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from ltg_core import workflows
 from ltg_core.data.records import NewSample
 from ltg_core.data.workspace import Workspace
 from ltg_core.models.classifier import Classifier
+from ltg_core.workflows import finding
 from ltg_core.workflows.finding import ENOUGH
 from ltg_core.workflows.intervals import share
 
@@ -73,6 +74,31 @@ def test_the_probability_is_fishers_times_the_number_of_groups(world) -> None:
     assert found.tried == 9
     assert found.p == pytest.approx(9 * exact)
     assert "9 groups" in found.certainty
+
+
+def test_groups_are_those_that_are_counted_one_by_one(world) -> None:
+    ws, classifier = world
+    rng = np.random.default_rng(0)
+    kinds = ["1", 1, True, "true", False, 2.5, None, [1], 0]
+    messy = {one: {"mixed": kinds[rng.integers(9)], "odd": bool(rng.integers(2)), "name": f"n{rng.integers(70)}"}
+             for one in ws.query()}  # fmt: skip
+    ws.merge_meta(messy)
+    said = ws.predictions(list(messy), classifier.hash)
+    wanted: dict[tuple[int, str, str], list[bool]] = {}
+    for sample in ws.samples(list(messy)):
+        wrong = said[sample.id].pred != sample.label
+        for column in ("mixed", "odd", "weather"):
+            value = sample.meta.get(column)
+            if isinstance(value, (str, int)):
+                text = str(value).lower() if isinstance(value, bool) else str(value)
+                wanted.setdefault((sample.label, column, text), []).append(wrong)
+    groups = finding._groups(finding._answers(ws, classifier, "test"))
+    found = {group[:3]: group[3:5] for group in groups if group[1]}
+    assert found == {cell: (len(all_), sum(all_)) for cell, all_ in wanted.items() if 8 <= len(all_) <= 52}
+    assert {column for _, column, _ in found} == {"mixed", "odd", "weather"} and len(found) > 15
+    cells = finding.coverage(ws, "mixed")
+    sizes = [len(all_) for (_, column, _), all_ in wanted.items() if column == "mixed"]
+    assert (cells.filled, cells.cells) == (sum(size >= 20 for size in sizes), 3 * 4)
 
 
 def test_without_metadata_a_class_is_the_finding(world) -> None:
