@@ -38,8 +38,18 @@ def _collected() -> Iterator[None]:
         gc.collect()
 
 
+@pytest.fixture(scope="session")
+def lanes() -> Iterator[Any]:
+    """Worker processes for the contexts of all files: each start takes seconds of CPU, and they keep no workspace."""
+    from app.lanes import Lanes
+
+    shared = Lanes()
+    yield shared
+    shared.close()
+
+
 @pytest.fixture(scope="module")
-def ctx(_fitted_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def ctx(_fitted_workspace: Path, tmp_path_factory: pytest.TempPathFactory, lanes: Any) -> Iterator[Any]:
     """The process state; nothing is started by itself."""
     from app.context import AppContext
     from app.settings import Settings, free_port
@@ -47,9 +57,11 @@ def ctx(_fitted_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("served") / "ws"
     shutil.copytree(_fitted_workspace, folder)
     context = AppContext(Settings(workspace=folder, port=free_port("127.0.0.1", 0)))
+    own, context.lanes, context.machine.lanes = context.lanes, lanes, lanes
     yield context
     for job in context.jobs.all():
         context.jobs.cancel(job.id)
+    context.machine.lanes = own  # which has begun nothing
     context.close()
     context.workspace.close()
 

@@ -287,6 +287,7 @@ def test_a_second_generation_waits_in_the_queue_and_then_runs_by_itself(
     assert ctx.followed("generate") is second
 
 
+@pytest.mark.slow
 def test_a_stopped_run_has_one_way_on_and_is_completed_once(page: Driver, ctx: Any) -> None:
     from test_queue import until
 

@@ -69,7 +69,7 @@ def test_transformers_and_every_suggestion_get_along_with_what_the_reader_may_re
     assert reader.weights(tmp_path / "net.safetensors", "", tmp_path).suggested[0] == ("timm:resnet18", 1.0)
 
 
-@pytest.mark.parametrize("access", ("open", "login"))
+@pytest.mark.parametrize("access", (pytest.param("open", marks=pytest.mark.slow), "login"))
 def test_it_reads_on_a_machine_where_torch_has_made_no_folder_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_classifier_file: Path, access: str
 ) -> None:
@@ -114,6 +114,7 @@ def test_its_memory_is_limited_and_what_takes_too_long_ends_with_it(tmp_path: Pa
         reader.close()
 
 
+@pytest.mark.slow
 def test_a_zipped_model_folder_and_any_form_of_data_come_in_through_the_page(
     ctx: Any, page: Any, ended: Any, tmp_path: Path, tiny_world: Any
 ) -> None:

@@ -127,6 +127,7 @@ def test_a_shared_link_opens_the_same_view_and_back_leaves_the_sample(visit: Vis
     assert state(page) == {"rank": "entropy", "class": "stop", "find": "night"}
 
 
+@pytest.mark.slow
 def test_the_tab_and_what_it_keeps_are_in_the_address(visit: Visit, browser: Any) -> None:
     page = opened(visit, "?tab=setup")
     expect(page.locator("#setup-steps")).to_be_visible()
@@ -244,6 +245,7 @@ LATE = """() => {
 """The end of every stream of answers arrives late, so that questions are asked that nobody fetches the answer of."""
 
 
+@pytest.mark.slow
 def test_an_answer_that_was_left_at_the_server_is_fetched(visit: Visit) -> None:
     opened(visit)
     visit.page.add_init_script(f"({LATE})()")

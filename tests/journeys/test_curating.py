@@ -346,6 +346,7 @@ def narrow(visit: Visit) -> None:
     visit.shot("1440-dark-curate")
 
 
+@pytest.mark.slow
 def test_two_pages_that_decide_on_the_same_images_lose_nothing(visit: Visit) -> None:
     page = visit.page
     other = page.context.new_page()

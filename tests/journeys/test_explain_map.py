@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from conftest import Visit
 from playwright.sync_api import expect
 
@@ -22,6 +23,7 @@ def choose(page: Any, box: str, option: str) -> None:
     page.get_by_role("option", name=option, exact=True).first.click()
 
 
+@pytest.mark.slow
 def test_a_mistake_is_explained_and_its_map_is_checked(visit: Visit) -> None:
     page = visit.page
     opened(page)
@@ -65,6 +67,7 @@ def test_a_mistake_is_explained_and_its_map_is_checked(visit: Visit) -> None:
     visit.shot("explain-evidence-dark")
 
 
+@pytest.mark.slow
 def test_a_lasso_on_the_map_becomes_a_table_of_explanations(visit: Visit, browser: Any) -> None:
     page = visit.page
     opened(page)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from conftest import Visit, slowly
 from playwright.sync_api import expect
 from test_main_loop import SLOW, choose, opened
 
 
+@pytest.mark.slow
 def test_a_thin_cell_is_found_imagined_looked_at_and_swept(visit: Visit) -> None:
     page = visit.page
     opened(page)

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import Visit, serve, slowly, visiting
 from playwright.sync_api import TimeoutError, expect
 
@@ -238,6 +239,7 @@ def curate_and_export(visit: Visit) -> None:
     assert sum(name.endswith(".png") for name in names) == 2
 
 
+@pytest.mark.slow
 def test_the_server_stops_although_a_page_is_open(browser: Any, tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         with serve(tmp_path) as address:

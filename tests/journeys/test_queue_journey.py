@@ -70,6 +70,7 @@ def own_server(
     server.process.wait(60)
 
 
+@pytest.mark.slow
 def test_work_goes_on_without_its_page_is_seen_by_nobody_else_and_survives_a_killed_server(
     browser: Any, own_server: Server
 ) -> None:

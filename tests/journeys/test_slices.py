@@ -45,6 +45,7 @@ def alone(browser: Any, opened_demo: Path, tmp_path: Path) -> Iterator[Visit]:
         yield seen
 
 
+@pytest.mark.slow
 def test_from_a_search_to_a_slice(alone: Visit) -> None:
     visit = alone
     page = opened(visit, "?split=test")
@@ -182,6 +183,7 @@ def test_a_number_of_the_metadata_is_filtered_by_its_range(visit: Visit) -> None
     expect(facet(page, "Test")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_findings_are_named_in_words_and_their_cause_is_tested(visit: Visit) -> None:
     page = opened(visit, "?split=test")
     page.locator("#browse-count .mode", has_text="Slices").click()

@@ -34,6 +34,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         yield ws
 
 
+@pytest.mark.slow
 def test_what_errs_is_asked_for_again_and_only_new_pairs_are_tested(demo: Workspace) -> None:
     classifier, generator = workflows.active_classifier(demo), workflows.active_generator(demo)
     told: list[str] = []

@@ -127,6 +127,7 @@ def test_workers_are_counted_in_words() -> None:
     assert engine.words == "2 workers, 1 lost and replaced"
 
 
+@pytest.mark.slow
 def test_scores_features_and_vectors_are_those_of_one_process_and_unreadable_images_are_told(
     fitted: Workspace, tiny_world: TinyWorld, ray: Ray, tmp_path: Path
 ) -> None:
