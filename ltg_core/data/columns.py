@@ -32,10 +32,8 @@ _HERE: dict[str, Any] = {
     "text": "",
     "meta": {},
 }
-_TEXT = (
-    "verdicts",
-    "tags",
-)  # whose changes, besides those of the samples, change what a search finds: notes, tags
+# Whose changes, besides those of the samples, change what a search finds.
+_TEXT = ("verdicts", "tags")
 _MODEL = "(SELECT key FROM models WHERE hash = ?)"
 _NEWER = {  # rows of samples after one, of all models and signals, as the counters count them
     "predictions": "SELECT coalesce(sum((SELECT count(*) FROM predictions WHERE model = m.key AND sample > ?)), 0)"
