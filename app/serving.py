@@ -90,8 +90,8 @@ def begin_with(script: str) -> None:
 def in_order(queue: Queue) -> None:
     """Have the queue run a page's ``PAGE`` events one after the other, in the order in which they came.
 
-    It looks for events every ``LOOK`` seconds: Gradio's thousand looks a second take a twentieth of a core while
-    nobody does anything.
+    It looks for events every ``LOOK`` seconds: Gradio's thousand looks a second keep a core awake while nobody does
+    anything.
 
     Gradio can limit how many events run, of all users together, or not; without a limit two clicks in quick succession
     start from the same state, so that the first is lost, and the answer that is ready last is shown, whichever it is.

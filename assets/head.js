@@ -1,4 +1,4 @@
-// Gradio's screen of the first moment counts in every frame, also when it is long gone: a tenth of a core for as long as a page is open.
+// Gradio's screen of the first moment counts in every frame, also when it is long gone, for as long as a page is open.
 // Nobody sees what its trackers count. Gradio's own scripts keep the function that they find, so this comes before them.
 (() => {
   const frame = window.requestAnimationFrame.bind(window);

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from benchmarks import crowd
 from benchmarks.measure import RESULTS, commit, machine, write_json
-from ltg_core.data.columns import falling
+from ltg_core.data.column_reading import falling
 from ltg_core.data.records import Filter
 from ltg_core.data.workspace import Workspace
 

@@ -143,6 +143,12 @@ class Database:
         found = self.rows(sql, parameters)
         return found[0] if found else None
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether this thread is in one, so that it sees what nobody else does."""
+        own: _Handle | None = getattr(self._local, "handle", None)
+        return own is not None and own.depth > 0
+
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction: all of it or, on any exception, nothing. Inside another one it joins that one."""

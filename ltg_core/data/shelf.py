@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ class Shelf:
         Args:
             key: Its name, of JSON values.
             about: JSON values, to be read back with it.
-            value: An array, a tuple of JSON values, or a dataclass or tuple of such.
+            value: An array, JSON values, or a dataclass of these.
         """
         name, token = _name(key), secrets.token_hex(8)
         told = np.frombuffer(json.dumps({**about, "key": key}).encode(), dtype=np.uint8)
@@ -85,7 +86,7 @@ class Shelf:
                     old.unlink(missing_ok=True)
             part.unlink(missing_ok=True)
 
-    def _file(self, name: str, token: str) -> Any:
+    def _file(self, name: str, token: str) -> Path:
         return self._folder / f"{name}-{token}.npz"
 
 

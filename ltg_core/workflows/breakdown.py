@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ltg_core.data.columns import Base, Coded
+from ltg_core.data.column_reading import Base, Coded
 from ltg_core.data.reading import check_key
 from ltg_core.data.records import BELIEFS, REAL, Filter, Range
 from ltg_core.data.workspace import Workspace

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ltg_core.data.columns import Base, Coded
+from ltg_core.data.column_reading import Base, Coded
 from ltg_core.data.records import REAL, Filter
 from ltg_core.data.sources import canonical_split
 from ltg_core.data.workspace import Workspace

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from ltg_core.data.columns import Base
+from ltg_core.data.column_reading import Base
 from ltg_core.data.images import content_hash, read_image, to_tensor
 from ltg_core.data.records import Filter
 from ltg_core.data.workspace import Workspace

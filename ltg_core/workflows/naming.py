@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ltg_core.data.columns import Base
+from ltg_core.data.column_reading import Base
 from ltg_core.data.records import REAL, Filter, Range, Run
 from ltg_core.data.saved import to_record
 from ltg_core.data.workspace import Workspace

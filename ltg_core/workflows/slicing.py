@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ltg_core.data.columns import Base
+from ltg_core.data.column_reading import Base
 from ltg_core.data.records import Filter
 from ltg_core.data.runs import dump
 from ltg_core.data.saved import from_record, to_record

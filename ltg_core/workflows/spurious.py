@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ltg_core.data.columns import Base
+from ltg_core.data.column_reading import Base
 from ltg_core.data.records import REAL, Filter, Run
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import DatasetError, InputError

@@ -180,6 +180,19 @@ def test_scores_and_predictions_are_absent_where_there_are_none(filled: tuple[Wo
     assert ws.columns.predictions(MODEL).pred[5] == -1 and (ws.columns.predictions(None).pred == -1).all()
 
 
+def test_what_a_transaction_takes_back_is_not_counted(filled: tuple[Workspace, list[str]], make: Any) -> None:
+    ws, _ = filled
+    agree(ws)
+    before = ws.count(Filter(split="test"))
+    with pytest.raises(KeyboardInterrupt), ws.database.write():
+        fill(ws, make, 24, 8)
+        assert ws.count(Filter(split="test")) > before, "it sees what it has written"
+        ws.query(Filter(split="test"), sort="id", limit=3)
+        raise KeyboardInterrupt
+    assert ws.count(Filter(split="test")) == before == ws.columns.mask(Filter(split="test")).sum()
+    agree(ws)
+
+
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each long query has given."""

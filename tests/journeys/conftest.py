@@ -116,7 +116,7 @@ def server(browser: Any, opened_demo: Path, tmp_path_factory: pytest.TempPathFac
 
 
 IDLE: list[Any] = []
-"""Contexts of the browser that nobody uses: a new one compiles the page anew, for 3 seconds of CPU time."""
+"""Contexts of the browser that nobody uses: a new one reads and compiles the page's scripts anew."""
 SERVERS: dict[str, int] = {}
 """The process at each address."""
 

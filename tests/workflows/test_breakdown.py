@@ -11,7 +11,7 @@ from sklearn import metrics
 
 from ltg_core import workflows
 from ltg_core.curation import verdicts
-from ltg_core.data.columns import Coded
+from ltg_core.data.column_reading import Coded
 from ltg_core.data.records import Filter
 from ltg_core.data.workspace import Workspace
 from ltg_core.errors import InputError

@@ -80,14 +80,15 @@ def test_groups_are_those_that_are_counted_one_by_one(world) -> None:
     ws, classifier = world
     rng = np.random.default_rng(0)
     kinds = ["1", 1, True, "true", False, 2.5, None, [1], 0]
-    messy = {one: {"mixed": kinds[rng.integers(9)], "odd": bool(rng.integers(2)), "name": f"n{rng.integers(70)}"}
-             for one in ws.query()}  # fmt: skip
+    messy = {one: {"mixed": kinds[rng.integers(9)], "odd": bool(rng.integers(2)), "name": f"n{rng.integers(70)}",
+                   "most": "other" if number % 12 == 0 else "usual"}
+             for number, one in enumerate(ws.query())}  # fmt: skip
     ws.merge_meta(messy)
     said = ws.predictions(list(messy), classifier.hash)
     wanted: dict[tuple[int, str, str], list[bool]] = {}
     for sample in ws.samples(list(messy)):
         wrong = said[sample.id].pred != sample.label
-        for column in ("mixed", "odd", "weather"):
+        for column in ("mixed", "odd", "weather", "most"):
             value = sample.meta.get(column)
             if isinstance(value, (str, int)):
                 text = str(value).lower() if isinstance(value, bool) else str(value)
