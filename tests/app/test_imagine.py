@@ -71,8 +71,9 @@ def redrawn(page: Driver, ctx: Any) -> dict[str, Any]:
 
 
 def test_a_generator_made_for_few_steps_brings_its_settings_and_takes_them_along(
-    page: Driver, ctx: Any, model_folder: Callable[[str], Path]
+    page: Driver, ctx: Any, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.imagining.measure", lambda ctx: None)
     own = ctx.workspace.get_state("generator")
     assert "imagine-steps" not in redrawn(page, ctx), "most generators ask for nothing"
     try:
