@@ -14,7 +14,7 @@ CASES ?= 20000
 help:
 	@echo "make app         create the environment, open the app with the demo on 127.0.0.1 (ARGS='--port 8000')"
 	@echo "make test        create the environment, run every test but the slowest (ARGS='-k export')"
-	@echo "make test-slow   those: half of the journeys in a browser, a Ray that is ended by force, a second device, samples of the long campaigns"
+	@echo "make test-slow   those: most journeys in a browser, a Ray that is ended by force, a second device, samples of the long campaigns"
 	@echo "make check       ruff, mypy --strict on ltg_core, the layering test"
 	@echo "make demo        train the demo's models again into assets/demo (about two hours on two cores)"
 	@echo "make evidence    every arm of every comparison, what is missing alone (ARGS='--minutes 20', '--list', '--parts roadsigns')"

@@ -92,18 +92,17 @@ def new_key() -> str:
 
 def _media(server: FastAPI, whose: Callable[[Request], AppContext]) -> None:
     """What is in the workspace of whoever asks."""
-    forever = {"Cache-Control": "private, max-age=31536000, immutable"}
     fresh = {"Cache-Control": "no-store"}
 
     @server.get("/media/thumb/{sample_id}")
     def thumb(sample_id: str, request: Request) -> Response:
         path = _existing(whose(request), sample_id, small=True)
-        return _lost() if path is None else FileResponse(path, media_type="image/webp", headers=forever)
+        return _lost() if path is None else _picture(path)
 
     @server.get("/media/image/{sample_id}")
     def image(sample_id: str, request: Request) -> Response:
         path = _existing(whose(request), sample_id, small=False)
-        return _lost() if path is None else FileResponse(path, headers=forever)
+        return _lost() if path is None else _picture(path)
 
     @server.get("/pulse")
     def feel(request: Request) -> Response:
@@ -156,6 +155,13 @@ def _existing(ctx: AppContext, sample_id: str, *, small: bool) -> Path | None:
     except LtgError:
         return None
     return path if path.is_file() else None
+
+
+def _picture(path: Path) -> Response:
+    """A stored picture; what it is called decides what it is."""
+    kind = "jpeg" if path.suffix == ".jpg" else path.suffix.removeprefix(".")
+    headers = {"Cache-Control": "private, max-age=31536000, immutable"}
+    return FileResponse(path, media_type=f"image/{kind}", headers=headers)
 
 
 def _lost() -> Response:

@@ -9,7 +9,7 @@ function arrived() {
   hold(new URLSearchParams(location.search));
   trigger("go", { query: location.search, number: asked });
 }
-// A tab that somebody clicks meanwhile wins, also one in the menu of those that a narrow window has no room for.
+// The last tab that somebody clicks meanwhile wins, also one in the menu of those that a narrow window has no room for.
 function tabAt(target) {
   const one = target && target.closest && target.closest('[role=tab][id^="tab-"], .overflow-dropdown button');
   const tabs = one && one.closest(".tabs");
@@ -18,7 +18,7 @@ function tabAt(target) {
 document.addEventListener("click", function clicked(event) {
   if (!listening.isConnected) return document.removeEventListener("click", clicked, true);
   const tab = event.isTrusted && tabAt(event.target);
-  if (tab && waiting()) { answered = asked; meant = tab.textContent.trim(); }
+  if (tab && (waiting() || meant)) { answered = asked; meant = tab.textContent.trim(); }
 }, true);
 function tabNamed(title) {
   const all = document.querySelectorAll('#tabs [role=tab][id^="tab-"], #tabs .overflow-dropdown button');

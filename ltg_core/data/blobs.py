@@ -15,7 +15,7 @@ from PIL import Image
 
 from ltg_core.data import leftovers
 from ltg_core.data.database import explained
-from ltg_core.data.images import PixelData, content_hash, encode_png, read_stored, thumbnail, to_pil
+from ltg_core.data.images import PixelData, content_hash, encode_png, is_small, read_stored, thumbnail, to_pil
 from ltg_core.data.processes import alive, host, owner
 from ltg_core.data.records import StoredImage
 from ltg_core.errors import InputError
@@ -52,7 +52,7 @@ class Blobs:
         return self.folder / "arrays" / f"{name}.npy"
 
     def store(self, image: PixelData | bytes) -> StoredImage:
-        """Write an image and its thumbnail unless they are there.
+        """Write an image, and its thumbnail where it is not small itself, unless they are there.
 
         Raises:
             InputError: The bytes are not an image.
@@ -68,8 +68,9 @@ class Blobs:
         target, small = f"{self._images}{hash[:2]}/{hash}.{suffix}", f"{self._thumbs}{hash[:2]}/{hash}.webp"
         # A file of no length is what a power cut leaves of a rename; it is written again.
         if not _present(target):
-            self.write(target, data if data is not None else encode_png(picture))
-        if not _present(small):
+            data = encode_png(picture) if data is None else data
+            self.write(target, data)
+        if not _present(small) and not is_small(target if data is None else data):
             self.write(small, thumbnail(picture))
         return StoredImage(hash, suffix)
 

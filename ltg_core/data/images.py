@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError, features
 
 from ltg_core.errors import InputError
 
@@ -22,6 +24,7 @@ MAX_FILE_BYTES = 256 * 1024 * 1024
 """Largest accepted image file."""
 THUMB_SIDE = 128
 """Longer side of a thumbnail, in pixels."""
+_SMALL_BYTES = 16_384
 _AVIF = features.check("avif")
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
@@ -32,6 +35,34 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(("AVIF",) if _
 _SVG = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml.*?)?(<!.*?)*<svg", re.DOTALL | re.IGNORECASE)
 _ALPHA_GREY = (128, 128, 128)
 
+
+
+class _Quiet:
+    """Nothing is announced of damaged EXIF and odd palettes, which are handled, while any thread reads a picture.
+
+    ``warnings.catch_warnings`` alone is not for threads: the last to leave would put back what another had set.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._caught = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._caught.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
 PixelData: TypeAlias = "Image.Image | np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"
 """A PIL image, or (H, W, 3) uint8."""
 
@@ -109,6 +140,28 @@ def thumbnail(image: Image.Image, side: int = THUMB_SIDE) -> bytes:
     return buffer.getvalue()
 
 
+def is_small(source: str | Path | bytes) -> bool:
+    """Whether a stored picture is shown as its own thumbnail: opaque, upright, not moving, few pixels and bytes."""
+    try:
+        if not isinstance(source, bytes):
+            if os.stat(source).st_size > _SMALL_BYTES:
+                return False
+            source = Path(source).read_bytes()
+        # To ask a PNG for its EXIF is to decode it.
+        if len(source) > _SMALL_BYTES or b"eXIf" in source:
+            return False
+        with _quiet, Image.open(io.BytesIO(source), formats=_FORMATS) as opened:
+            return (
+                max(opened.size) <= THUMB_SIDE
+                and opened.mode in ("RGB", "L")
+                and "transparency" not in opened.info
+                and not getattr(opened, "is_animated", False)
+                and (opened.format == "PNG" or opened.getexif().get(ExifTags.Base.Orientation, 1) == 1)
+            )
+    except Exception:  # noqa: BLE001  # lost or damaged: reading it says so
+        return False
+
+
 def content_hash(content: bytes | PixelData) -> str:
     """32 hex digits of SHA-256: of the bytes, or of an image's size and pixels.
 
@@ -127,16 +180,14 @@ def _read(source: str | Path | bytes) -> tuple[Image.Image, bytes, str]:
     name = "the image" if isinstance(source, bytes) else f"{Path(source).name!r}"
     data = source if isinstance(source, bytes) else _file_bytes(Path(source), name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged EXIF and odd palettes are handled below, not announced
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
-                if opened.width * opened.height > MAX_PIXELS:
-                    raise InputError(
-                        f"{name} has {opened.width} x {opened.height} pixels; "
-                        f"the limit is {MAX_PIXELS // 1_000_000} million"
-                    )
-                kind = opened.format or ""
-                return _to_rgb(_upright(opened)), data, kind
+        with _quiet, Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise InputError(
+                    f"{name} has {opened.width} x {opened.height} pixels; "
+                    f"the limit is {MAX_PIXELS // 1_000_000} million"
+                )
+            kind = opened.format or ""
+            return _to_rgb(_upright(opened)), data, kind
     except InputError:
         raise
     except Image.DecompressionBombError:

@@ -4,7 +4,7 @@ Reopening it shows what was there.
 
 ```
 <folder>/longtail.sqlite   samples, scores, predictions, verdicts, tags, actions, runs, state
-         images/ab/<hash>.png  thumbs/ab/<hash>.webp  arrays/<key>.npy
+         images/ab/<hash>.png  thumbs/ab/<hash>.webp (of larger pictures)  arrays/<key>.npy
          models/  runs/<run id>/  exports/
 ```
 Files are written before the rows that name them, so a process killed at any moment leaves at most an unused
@@ -27,7 +27,7 @@ from ltg_core.data import changing, reading, runs
 from ltg_core.data.blobs import Blobs, safe_name
 from ltg_core.data.columns import Columns
 from ltg_core.data.database import Database, explained
-from ltg_core.data.images import PixelData, read_image, to_tensor
+from ltg_core.data.images import PixelData, is_small, read_image, to_tensor
 from ltg_core.data.records import Filter, NewSample, Prediction, Run, Sample, Score, StoredImage
 from ltg_core.workers.engine import LOCAL, Engine
 
@@ -192,11 +192,14 @@ class Workspace:
         return self.blobs.image_path(*reading.image_files(self.database, [id])[0])
 
     def thumb_path(self, id: str) -> Path:
-        """The file of its thumbnail; made again if it was lost."""
+        """The file of its thumbnail, which is that of a small picture itself; made again if it was lost."""
         hash, suffix = reading.image_files(self.database, [id])[0]
-        path = self.blobs.thumb_path(hash)
-        if not path.exists():
-            self.blobs.write_thumb(hash, read_image(self.blobs.image_path(hash, suffix)))
+        path, picture = self.blobs.thumb_path(hash), self.blobs.image_path(hash, suffix)
+        if path.exists():
+            return path
+        if is_small(picture):
+            return picture
+        self.blobs.write_thumb(hash, read_image(picture))
         return path
 
     def tensor(self, ids: Sequence[str]) -> torch.Tensor | list[torch.Tensor]:

@@ -162,6 +162,7 @@ def refreshed(page: Driver) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_fails_its_job_which_can_be_resumed(page: Driver, ctx: Any) -> None:
     page.call("imagine-start", "click", imagine_number=9, imagine_class="stop", imagine_steps=30)
     job = ctx.latest("generate")

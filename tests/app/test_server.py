@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from driver import awaited
 
@@ -72,8 +73,21 @@ def test_other_host_names_are_refused(http: httpx.Client) -> None:
 
 def test_images_come_by_id_and_nothing_comes_by_path(http: httpx.Client, ctx: Any) -> None:
     one = ctx.workspace.query(limit=1)[0]
-    assert http.get(f"/media/thumb/{one}").headers["content-type"] == "image/webp"
-    assert http.get(f"/media/image/{one}").headers["content-type"].startswith("image/")
+    large = ctx.workspace.add_image(
+        np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8), origin="real"
+    )
+    kinds = {
+        f"{what} {id == large}": http.get(f"/media/{what}/{id}").headers["content-type"]
+        for what in ("thumb", "image")
+        for id in (one, large)
+    }
+    assert kinds == {
+        "thumb True": "image/webp",
+        "thumb False": "image/png",
+        "image True": "image/png",
+        "image False": "image/png",
+    }
+    assert http.get(f"/media/thumb/{one}").content == http.get(f"/media/image/{one}").content
     for wrong in ("nobody", "..%2f..%2flongtail.sqlite", "..", "a" * 100, "%00"):
         assert http.get(f"/media/image/{wrong}").status_code == 404
     for path in ("/media/export/..zip", "/media/export/%2e%2e%2fapp.zip", "/media/export/none.zip"):

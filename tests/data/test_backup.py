@@ -139,9 +139,12 @@ def test_somebody_who_works_meanwhile_does_not_disturb_it(
 
 
 def test_a_lost_picture_is_told_and_a_lost_thumbnail_comes_back(fitted: Workspace, tmp_path: Path):
-    ids = fitted.query()
+    large = fitted.add_image(
+        np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8), origin="real"
+    )
+    ids = [fitted.query()[0], large]
     fitted.image_path(ids[0]).unlink()
-    fitted.thumb_path(ids[1]).unlink()
+    fitted.thumb_path(large).unlink()
     made = backup(fitted.path, tmp_path / "kept.tar")
     assert [name.startswith("images/") for name in made.missing] == [True]
     restore(tmp_path / "kept.tar", tmp_path / "back")

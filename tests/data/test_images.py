@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,38 @@ def test_thumbnails_shrink_large_pictures_and_keep_small_ones_exact(make):
     small = Image.fromarray(make(1, 32))
     kept = Image.open(io.BytesIO(images.thumbnail(small)))
     assert kept.size == (32, 32) and kept.convert("RGB").tobytes() == small.tobytes()
+
+
+def test_a_small_picture_is_its_own_thumbnail_unless_it_would_look_otherwise(make, tmp_path):
+    small = Image.fromarray(make(1, 32))
+    assert images.is_small(_bytes(small, "PNG")) and images.is_small(_bytes(small.convert("L"), "JPEG"))
+    (tmp_path / "a.png").write_bytes(_bytes(small, "PNG"))
+    assert images.is_small(tmp_path / "a.png") and not images.is_small(tmp_path / "lost.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    see_through = small.convert("RGBA")
+    other = {
+        "more pixels": _bytes(Image.new("RGB", (129, 8)), "PNG"),
+        "more bytes": _bytes(Image.fromarray(make(1, 100)), "PNG"),
+        "turned by its EXIF": _bytes(small, "JPEG", exif=turned),
+        "turned in a PNG": _bytes(small, "PNG", exif=turned),
+        "see-through": _bytes(see_through, "PNG"),
+        "see-through colour": _bytes(small, "PNG", transparency=(1, 2, 3)),
+        "palette": _bytes(small.quantize(), "PNG"),
+        "16 bits": _bytes(Image.new("I;16", (8, 8), 40_000), "PNG"),
+        "moving": _bytes(small, "WEBP", save_all=True, append_images=[small.rotate(90)]),
+        "damaged": _bytes(small, "PNG")[:20],
+    }
+    assert [why for why, data in other.items() if images.is_small(data)] == []
+
+
+def test_threads_that_read_at_once_leave_the_warnings_as_they_were(make):
+    data = _bytes(Image.fromarray(make(1, 32)), "PNG")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            list(pool.map(images.read_image, [data] * 20))
+    assert warnings.filters == before
 
 
 def test_png_text_survives(make):

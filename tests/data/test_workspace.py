@@ -46,7 +46,8 @@ def test_a_picture_comes_back_as_it_was(ws: Workspace, make):
     assert (sample.split, sample.label, sample.label_name, sample.meta) == ("train", 2, "x", {"a": 1})
     assert (sample.verdict, sample.tags, sample.rating, sample.note) == ("undecided", (), None, "")
     assert sample.real and sample.belief is None
-    assert ws.thumb_path(id).suffix == ".webp" and ws.thumb_path(id).exists()
+    assert ws.thumb_path(id) == ws.image_path(id), "a small picture is its own thumbnail"
+    assert not any(path.is_file() for path in (ws.path / "thumbs").rglob("*"))
 
 
 def test_adding_the_same_sample_again_changes_nothing(ws: Workspace, make):
@@ -272,12 +273,14 @@ def test_an_array_with_code_in_it_is_not_run(ws: Workspace):
     assert ws.array("objects") is None
 
 
-def test_a_lost_thumbnail_is_made_again(ws: Workspace, ids):
-    path = ws.thumb_path(ids[0])
+def test_a_lost_thumbnail_is_made_again(ws: Workspace, make):
+    id = ws.add_image(make(1, 300), origin="real")
+    path = ws.thumb_path(id)
+    assert path == ws.blobs.thumb_path(ws.sample(id).image_hash) and path.is_file()
     path.unlink()
-    assert ws.thumb_path(ids[0]) == path
+    assert ws.thumb_path(id) == path
     with Image.open(path) as image:
-        assert image.size == (8, 8)
+        assert image.size == (128, 128)
 
 
 def test_many_threads_read_and_write_at_once(ws: Workspace, make):

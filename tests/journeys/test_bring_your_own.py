@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import serve, visiting
 from playwright.sync_api import expect
 
 SLOW = 600_000
 
 
+@pytest.mark.slow
 def test_a_wrong_order_of_class_names_is_caught_repaired_and_the_head_fitted(
     browser: Any, tiny_world: Any, tiny_classifier_file: Path, tmp_path: Path
 ) -> None:

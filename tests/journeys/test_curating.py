@@ -125,6 +125,7 @@ def saved(page: Any) -> None:
     expect(page.locator("#curate-grid .saving")).to_have_text("")
 
 
+@pytest.mark.slow
 def test_a_curator_works_through_a_generation_and_takes_the_set_away(visit: Visit) -> None:
     keys(visit)
     large(visit)

@@ -16,7 +16,7 @@ BAD = '<img src=x onerror="window.hit=1">${alert(1)}'
 
 
 @pytest.mark.parametrize("width", (1440, 390))
-def test_a_tab_that_is_clicked_before_the_page_has_been_answered_stays(
+def test_the_last_tab_that_is_clicked_before_the_page_has_been_answered_stays(
     browser: Any, server: str, width: int
 ) -> None:
     with visiting(browser, server, "/?tab=tell") as visit:
@@ -29,12 +29,17 @@ def test_a_tab_that_is_clicked_before_the_page_has_been_answered_stays(
         released = False
         page.route("**/queue/join*", lambda route: route.continue_() if released else held.append(route))
         page.goto(server + "/?tab=browse")
+        while not held:
+            page.wait_for_timeout(50)
+        visit.tab("Coverage")
+        expect(page.locator("#tab-coverage")).to_be_visible()
         visit.tab("Map")
         expect(page.locator("#tab-map")).to_be_visible()
         released = True
         for one in held:
             one.continue_()
         expect(chip).to_be_visible(timeout=SLOW)  # it is drawn after the answer
+        page.wait_for_timeout(1500)  # a tab that is brought back is so after the answer
         expect(page.locator("#tab-map")).to_be_visible()
         expect(page).to_have_url(re.compile("tab=map"))
         assert held
@@ -83,6 +88,36 @@ def test_a_page_at_rest_draws_nothing(browser: Any, server: str) -> None:
             page.wait_for_timeout(2000)
             asked.append(page.evaluate("window.frames_asked"))
         assert 0 < asked[-1] < asked[-2] + 20, f"it goes on: {asked}"
+
+
+GRID = "#browse-grid .card"
+
+
+def test_a_click_tells_the_parts_that_it_is_about_and_no_others(browser: Any, server: str) -> None:
+    """Gradio's script would tell everything that any event so far has read, before and after every further one."""
+    with visiting(browser, server) as visit:
+        page = visit.page
+        for name, drawn in (
+            ("Coverage", "#coverage-grid .cover"),
+            ("Curate & Export", "#curate-decide"),
+            ("Browse", GRID),
+        ):
+            visit.tab(name)
+            expect(page.locator(drawn).first).to_be_visible()
+        expect(page.locator("#header .job-running")).to_have_count(0, timeout=SLOW)
+        page.wait_for_timeout(2000)  # what the tabs have asked for
+        counts = page.context.new_cdp_session(page)
+        counts.send("Profiler.enable")
+        counts.send("Profiler.startPreciseCoverage", {"callCount": True, "detailed": False})
+        page.locator("#browse-facets details[open] .facet-row", has_text="Wrong").click()
+        expect(page.locator("#browse-grid .card-sub:not(.wrong)")).to_have_count(0)
+        functions = [
+            function
+            for script in counts.send("Profiler.takePreciseCoverage")["result"]
+            for function in script["functions"]
+        ]
+        told = sum(one["ranges"][0]["count"] for one in functions if one["functionName"] == "update_state")
+        assert 0 < told < 300, "parts told of one click"
 
 
 def test_pinned_cases_become_one_file_that_opens_without_a_network(

@@ -73,6 +73,7 @@ def place(_fitted_workspace: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_hostile_texts_are_shown_and_do_nothing(browser: Any, place: Path, tiny_world: Any) -> None:
     with serve(place, str(tiny_world.folder)) as address, visiting(browser, address) as visit:
         page = visit.page

@@ -46,6 +46,7 @@ def visit(browser: Any, place: Path, tiny_world: Any) -> Iterator[Visit]:
         yield seen
 
 
+@pytest.mark.slow
 def test_an_engineer_retrains_compares_and_uses_the_result(visit: Visit) -> None:
     page = visit.page
     expect(page.locator("#retrain-plan")).to_contain_text("real images that say when to stop")

@@ -128,6 +128,7 @@ workflows.generate(ws, classifier, generator, **dataclasses.asdict(plan), guidan
 """
 
 
+@pytest.mark.slow
 def test_a_killed_generation_leaves_whole_images_and_resumes_to_the_same_ones(fitted: Workspace):
     maker = subprocess.Popen([sys.executable, "-W", "ignore", "-c", _MAKER, str(fitted.path)])
     try:
