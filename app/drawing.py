@@ -11,7 +11,7 @@ from app import plots
 from app.context import AppContext
 from app.controls import settings_from
 from app.render import h, view
-from app.session import QUICK, Session, clicked, polite
+from app.session import BESIDE, CARRIED, QUICK, Session, clicked, polite
 
 
 def drawn(ctx: AppContext, w: SimpleNamespace, colour: str, sent: dict[str, str] | None) -> dict[Any, Any]:
@@ -89,6 +89,6 @@ def wire(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
         ctx.jobs.cancel(str(clicked(event).get("job")))
 
     w.draw.click(draw, set(w.settings.values()), [w.progress, w.draw], api_name="map", show_progress="hidden")
-    w.note.act(place, None, [w.progress, w.draw], **QUICK)
+    w.note.act(place, None, [w.progress, w.draw], **CARRIED)
     session.beats["map"].change(follow, None, [w.progress, w.draw], **QUICK)
-    w.progress.act(cancel, None, None, **QUICK)
+    w.progress.act(cancel, None, None, **BESIDE)

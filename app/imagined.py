@@ -14,7 +14,7 @@ from app.enlarged import enlarged
 from app.generations import following, last_ended, run_choices, show_run
 from app.query import Query, address
 from app.render import view
-from app.session import EVERY, QUICK, Session, clicked, polite, text_ids
+from app.session import BESIDE, CARRIED, IN_ORDER, QUICK, Session, clicked, polite, text_ids
 from app.triplets import results
 from ltg_core.jobs import Job
 
@@ -67,9 +67,9 @@ def wire_job(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
     inputs = {*imagining.fitting(w), session.sources}
     w.start.click(start, inputs, outputs, api_name="imagine", show_progress="hidden")
     w.start.click(None, js=_INTO_SIGHT, show_progress="hidden")
-    session.beats["generate"].change(follow, [w.told, w.large], [*outputs, w.told], **QUICK)
+    session.beats["generate"].change(follow, [w.told, w.large], [*outputs, w.told], **IN_ORDER)
     w.cancel.click(cancel, None, w.cancel, api_name="cancel_imagine", **QUICK)
-    w.progress.act(take_out, None, [w.progress, w.start, w.cancel], **QUICK)
+    w.progress.act(take_out, None, [w.progress, w.start, w.cancel], **BESIDE)
 
 
 def begun(ctx: AppContext, job: Job, w: SimpleNamespace, session: Session) -> dict[Any, Any]:
@@ -114,4 +114,4 @@ def wire_results(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
 
     outputs = [w.results, w.large, w.progress, w.start, w.cancel, w.runs, session.run, session.address]
     w.runs.input(choose_run, w.runs, [w.results, w.large, w.runs, session.run], **QUICK)
-    w.results.act(act, [session.run, w.large], outputs, **EVERY)
+    w.results.act(act, [session.run, w.large], outputs, **CARRIED)

@@ -15,7 +15,7 @@ from app.controls import words
 from app.details import sample_panel
 from app.picked import Picked
 from app.query import SAMPLES, Query
-from app.session import CARRIED, EVERY, QUICK, Session, clicked, polite, text_ids
+from app.session import CARRIED, EVERY, Session, clicked, polite, text_ids
 from app.tabs import browse, explain, imagine
 from app.tabs import map as map_tab
 from ltg_core.errors import InputError
@@ -55,7 +55,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
     _wire_findings(ctx, session, widgets)
     from_browse = widgets[browse.ID]
     for part in (from_browse.panel, from_browse.bar, to_map.panel):
-        part.act(jump, [to_explain.methods, from_browse.selection, to_map.picked], outputs, **QUICK)
+        part.act(jump, [to_explain.methods, from_browse.selection, to_map.picked], outputs, **CARRIED)
 
     @polite
     def like(query: Query, event: gr.EventData) -> Any:
@@ -65,7 +65,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         wanted = dataclasses.replace(query or Query(), shown=SAMPLES, like=str(data.get("id", "")), page=1)
         return browse.told(wanted, "") | {"go": True}
 
-    to_map.panel.act(like, from_browse.query, session.address, **QUICK)
+    to_map.panel.act(like, from_browse.query, session.address, **CARRIED)
 
 
 def _wire_findings(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace]) -> None:

@@ -22,7 +22,7 @@ from app.pulse import pulse
 from app.rooms import Here, Rooms
 from app.server import make_server, new_key
 from app.serving import begin_with, in_order
-from app.session import BEATS, BESIDE, QUICK, Seen, Session, clicked, polite
+from app.session import BEATS, BESIDE, IN_ORDER, QUICK, Seen, Session, clicked, polite
 from app.settings import USUAL_PORT, Settings, free_port
 from app.stopping import Stopping
 from app.tabs import browse, coverage, curate, explain, extend, imagine, retrain, setup, start, tell
@@ -163,6 +163,9 @@ def _follow(
 def _draw(ctx: AppContext, session: Session, name: str, w: SimpleNamespace) -> None:
     """A tab is drawn when it is shown and not as the workspace is; one with ``w.always`` whenever it is selected.
 
+    Redraws are done in order with the page's clicks: one that was begun before a click and came after its answer
+    would take the click back, and two of the same revision would both be drawn.
+
     ``w.refresh`` takes the values of ``w.refresh_inputs``, a set or a list as handlers of Gradio do, and answers with a
     dictionary; ``w.afterwards`` (handler, inputs, outputs) follows what was drawn anew.
     """
@@ -185,10 +188,10 @@ def _draw(ctx: AppContext, session: Session, name: str, w: SimpleNamespace) -> N
         return draw(values, always=False)
 
     inputs, outputs = {*w.refresh_inputs, session.shown, done}, [*w.refresh_outputs, done]
-    w.tab.select(selected, inputs, outputs, **QUICK)
-    session.due[name].change(changed, inputs, outputs, **QUICK)
+    w.tab.select(selected, inputs, outputs, **IN_ORDER)
+    session.due[name].change(changed, inputs, outputs, **IN_ORDER)
     if hasattr(w, "afterwards"):
-        done.change(*w.afterwards, **QUICK)
+        done.change(*w.afterwards, **IN_ORDER)
 
 
 def theme() -> gr.themes.Base:

@@ -10,7 +10,7 @@ import gradio as gr
 from app.components import View
 from app.context import AppContext
 from app.joblist import tab_of
-from app.session import QUICK, Session, clicked, polite
+from app.session import BESIDE, CARRIED, Session, clicked, polite
 from app.tabs import imagine
 from ltg_core.jobs import Job
 
@@ -44,6 +44,6 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace],
             return wanted
         return wanted | imagine.show_run(ctx, w, job.run) | {session.run: job.run}
 
-    top.act(act, None, [session.tabs, session.run, w.results, w.runs, w.large], **QUICK)
+    top.act(act, None, [session.tabs, session.run, w.results, w.runs, w.large], **CARRIED)
     for part in (tab.progress for tab in widgets.values() if hasattr(tab, "progress")):
-        part.act(again, None, None, **QUICK)
+        part.act(again, None, None, **BESIDE)

@@ -26,8 +26,8 @@ _ESCAPE = """() => {
 # The line is shown a moment after its state has changed; whoever asked for it goes on there.
 _FOCUS = """() => { let tries = 0; const wait = setInterval(() => {
   const field = document.querySelector('#browse-words input, #browse-words textarea');
-  if (field && field.offsetParent) { field.focus(); tries = 20; }
-  if ((tries += 1) > 20) clearInterval(wait);
+  if (field && field.offsetParent) { field.focus(); tries = 200; }
+  if ((tries += 1) > 200) clearInterval(wait);
 }, 50); }"""
 NOTHING: dict[str, str] = {}
 TAG, SLICE, FILTER, RENAME, TERMS = "tag", "slice", "filter", "rename", "terms"

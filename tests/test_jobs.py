@@ -61,8 +61,8 @@ def test_jobs_of_a_lane_take_turns_and_lanes_do_not_wait_for_each_other(
     second = board.submit("b", lambda p, c: order.append("b"), lane="one")
     third = board.submit("c", lambda p, c: order.append("c"), lane="one")
     other = board.submit("d", lambda p, c: "there", lane="two")
-    until(lambda: other.ended)
-    assert other.result == "there" and first.state == "running"
+    until(lambda: other.ended and first.state == "running")
+    assert other.result == "there"
     assert [job.id for job in board.ahead(third)] == [first.id, second.id]
     assert board.ahead(first) == []
     gate.set()

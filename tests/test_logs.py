@@ -21,7 +21,7 @@ from ltg_core.workflows.recording import recorded
 ROOT = Path(__file__).resolve().parents[1]
 
 _SERVER = """
-import sys
+import sys, time
 from ltg_core import logs
 from ltg_core.jobs import JobBoard
 from ltg_core.workers import Worker
@@ -36,7 +36,7 @@ def work(told, cancel):
 board = JobBoard()
 job = board.submit("score", work, title="a title that somebody typed")
 while not job.ended:
-    pass
+    time.sleep(0.01)
 worker.close(5)
 print(job.id, job.result, job.reason)
 """

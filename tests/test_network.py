@@ -92,6 +92,14 @@ def test_the_listener_hears_what_would_leave_the_machine(closed: dict[str, str],
     assert "closed" in done.stdout and "example.org" in Path(heard["HEARD"]).read_text()
 
 
+def healthy(port: int) -> bool:
+    """Whether the server answers."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=60).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 @pytest.fixture(scope="module")
 def session(
     tiny_world: TinyWorld,
@@ -118,15 +126,14 @@ def session(
             [*watching, *command], cwd=ROOT, env=closed, stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        with httpx.Client(transport=httpx.HTTPTransport(retries=9), timeout=60) as client:
-            assert client.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+        wait(lambda: healthy(port))
         wait(lambda: state(ws, "classifier") and state(ws, "generator"))
         with Driver(f"http://127.0.0.1:{port}") as page:
             page.call("setup-fit", "click")
             wait(lambda: state(ws, "head") or heads(ws))
     finally:
         server.terminate()
-        server.wait(60)
+        server.wait(180)
     asked = [sys.executable, "-m", "ltg_core", "generate", "--class", "stop", "--number", "1", "--steps", "2"]
     done = subprocess.run(
         [*asked, "--workspace", str(ws)], cwd=ROOT, env=closed, capture_output=True, text=True, check=False

@@ -13,7 +13,7 @@ from app.components import View
 from app.context import AppContext
 from app.curation.choice import Choice
 from app.render import Node, empty, h, view
-from app.session import QUICK, Session, clicked, polite
+from app.session import BESIDE, QUICK, Session, clicked, polite
 from ltg_core.errors import InputError
 from ltg_core.jobs import Job
 
@@ -245,4 +245,4 @@ def wire(ctx: AppContext, session: Session, w: SimpleNamespace, decide: SimpleNa
     w.preview.click(preview, [*w.order, decide.choice], outputs, **QUICK)
     w.start.click(start, [*w.order, decide.choice], outputs, **QUICK)
     session.beats["export"].change(follow, None, outputs, **QUICK)
-    w.state.act(act, None, None, **QUICK)
+    w.state.act(act, None, None, **BESIDE)

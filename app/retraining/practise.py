@@ -18,7 +18,7 @@ from app.render import view
 from app.retraining import rounds
 from app.retraining.form import about
 from app.retraining.order import LOSSES, SCOPES
-from app.session import LATEST, QUICK, Session, clicked, polite
+from app.session import BESIDE, LATEST, QUICK, Session, clicked, polite
 from ltg_core.errors import InputError, LtgError
 from ltg_core.jobs import CancelToken, Job, Spec, no_progress
 from ltg_core.params import specs
@@ -271,5 +271,5 @@ def wire(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
     gr.on([box.input for box in w.inputs - {w.loop["seed"]}], count, w.inputs, w.plan, **LATEST)
     w.start.click(start, w.inputs, w.bars, api_name="practise", show_progress="hidden")
     w.cancel.click(cancel, None, w.bars, **QUICK)
-    w.progress.act(again, None, None, **QUICK)
+    w.progress.act(again, None, None, **BESIDE)
     session.beats[KIND].change(follow, None, [*w.bars, w.rounds], **QUICK)

@@ -15,7 +15,7 @@ from app.retraining import outcome
 from app.retraining.order import under_way
 from app.retraining.trained import how
 from app.retraining.using import ask, name_of_run
-from app.session import EVERY, QUICK, Session, clicked, polite
+from app.session import BESIDE, EVERY, QUICK, Session, clicked, polite
 from ltg_core.errors import InputError
 from ltg_core.jobs import Job
 
@@ -250,7 +250,7 @@ def wire(ctx: AppContext, session: Session, w: SimpleNamespace, use: SimpleNames
         if clicked(event).get("name") == "again":
             ctx.again(str(clicked(event).get("job")))
 
-    w.progress.act(again, None, None, **QUICK)
+    w.progress.act(again, None, None, **BESIDE)
     w.start.click(start, w.inputs, w.bars, api_name="compare", show_progress="hidden")
     w.cancel.click(cancel, None, w.bars, **QUICK)
     session.beats["compare"].change(follow, w.told, [*w.bars, *w.shown, w.told, session.address], **QUICK)

@@ -11,7 +11,7 @@ import gradio as gr
 from app.components import View
 from app.context import AppContext
 from app.render import Node, empty, facts, h, view
-from app.session import QUICK, clicked, polite
+from app.session import CARRIED, QUICK, clicked, polite
 from app.settings import labels_from_text
 from app.steps.paths import local_path, uploaded
 from app.steps.states import CLASSIFIER, onward
@@ -165,7 +165,7 @@ def wire(ctx: AppContext, w: SimpleNamespace, started: Any, outputs: list[Any]) 
     for event in (w.weights.change, w.weights_path.submit, w.weights_path.blur):
         event(look, [w.weights, w.weights_path, w.arch], filled, **QUICK)
     for part in (w.inspected, w.classifier_now):
-        part.act(fill, None, [*filled[1:], w.folded], **QUICK)
+        part.act(fill, None, [*filled[1:], w.folded], **CARRIED)
     w.use.click(use, given, outputs, api_name="use_classifier", show_progress="hidden")
     w.revise.click(revise, given, outputs, api_name="revise_classifier", show_progress="hidden")
 

@@ -19,7 +19,7 @@ from app.looking import filter_of, known, look, orders
 from app.places import Arrival
 from app.query import SAMPLES, SLICES, Query, address, as_query, from_names, is_id
 from app.render import Node, view
-from app.session import CARRIED, LATEST, QUICK, Session, clicked, polite, text_ids
+from app.session import BESIDE, CARRIED, IN_ORDER, LATEST, Session, clicked, polite, text_ids
 from app.slicelist import Undo
 from app.steps.paths import uploaded
 from app.viewing import samples, summary, top
@@ -190,7 +190,7 @@ def _wire_filters(ctx: AppContext, session: Session, w: SimpleNamespace) -> None
 
     w.sort.input(ranked, [w.sort, *w.state], w.outputs, **LATEST)
     w.text.submit(searched, [w.text, *w.state], w.outputs, api_name="browse", **LATEST)
-    w.upload.upload(pictured, [w.upload, *w.state], w.outputs, api_name="search_by_image", **QUICK)
+    w.upload.upload(pictured, [w.upload, *w.state], w.outputs, api_name="search_by_image", **LATEST)
     outputs = [*w.outputs, w.opened, w.sample, w.panel, session.sample, w.progress, *w.asking]
     for part in (w.facets, w.count, w.summary, w.panel):
         part.act(act, [*w.state, w.selection], outputs, **CARRIED)
@@ -278,8 +278,8 @@ def _wire_slices(ctx: AppContext, session: Session, w: SimpleNamespace) -> None:
         if clicked(event).get("name") == "cancel":
             ctx.jobs.cancel(str(clicked(event).get("job")))
 
-    session.beats["slices"].change(follow, w.query, [w.progress, w.summary], **QUICK)
-    w.progress.act(cancel, None, None, **QUICK)
+    session.beats["slices"].change(follow, w.query, [w.progress, w.summary], **IN_ORDER)
+    w.progress.act(cancel, None, None, **BESIDE)
 
 
 def opened_slice(ctx: AppContext, query: Query, slice_id: str) -> Query:

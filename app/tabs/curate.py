@@ -11,7 +11,7 @@ from app.context import AppContext
 from app.curation import decide, export, kept, past, second
 from app.curation.choice import Choice
 from app.places import Arrival
-from app.session import EVERY, LATEST, QUICK, Session, clicked, polite
+from app.session import CARRIED, EVERY, LATEST, QUICK, Session, clicked, polite
 from ltg_core.errors import InputError
 
 TITLE = "Curate & Export"
@@ -99,4 +99,4 @@ def _between(ctx: AppContext, w: SimpleNamespace, parts: SimpleNamespace) -> Non
         return {w.tabs: gr.Tabs(selected="export"), parts.export.what: gr.Dropdown(offered, value=wanted)}
 
     parts.review.result.act(resolve, None, [w.tabs, *parts.decide.outputs], **EVERY)
-    parts.sets.list.act(take, None, [w.tabs, parts.export.what], **QUICK)
+    parts.sets.list.act(take, None, [w.tabs, parts.export.what], **CARRIED)

@@ -18,7 +18,7 @@ from app.generations import run_choices, show_run
 from app.imagining import ABOUT, BALANCE, COUNTERFACTUAL, MOST, OWN_CLASS, SWEEP
 from app.places import Arrival, kept
 from app.render import Node, view
-from app.session import EVERY, LATEST, QUICK, Session, clicked, polite, text_ids
+from app.session import CARRIED, EVERY, LATEST, QUICK, Session, clicked, polite, text_ids
 
 TITLE = "Imagine"
 ID = "imagine"
@@ -205,7 +205,7 @@ def _wire_controls(ctx: AppContext, session: Session, w: SimpleNamespace) -> Non
     w.label.input(fill_prompt, [w.label, w.aim], [w.prompt, w.aim, w.about_sources], **QUICK)
     filled = [*lines, w.weights, w.number, *w.settings.values()]
     w.preset.change(fill_settings, inputs, filled, **QUICK)
-    w.about.act(again, inputs, [*filled, session.tabs], **QUICK)
+    w.about.act(again, inputs, [*filled, session.tabs], **CARRIED)
     w.dice.click(lambda: random.randrange(2**31), None, w.seed, **QUICK)
     changing = [part.input for part in (w.weights, *w.settings.values())]
     changing += [w.number.change, session.sources.change, session.beats["measure"].change]

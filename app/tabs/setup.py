@@ -10,7 +10,7 @@ import gradio as gr
 from app.components import View
 from app.context import AppContext
 from app.render import Node, h, view
-from app.session import QUICK, Session, clicked, polite
+from app.session import CARRIED, QUICK, Session, clicked, polite
 from app.steps import check, classifier, data, generator, head, mapping
 from app.steps.states import (
     CHECK,
@@ -99,7 +99,7 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         return go(place, str(clicked_.get("to"))) if clicked_.get("name") == "step" else gr.skip()
 
     for part in (w.steps, w.progress, w.classifier_now, w.data_now, w.head_now):
-        part.act(act, w.place, [*moved, w.check], **QUICK)
+        part.act(act, w.place, [*moved, w.check], **CARRIED)
     classifier.wire(ctx, w, started, outputs)
     data.wire(ctx, w, started, outputs)
     check.wire(ctx, w, started, [*outputs, *moved, w.check], go)

@@ -11,7 +11,7 @@ import gradio as gr
 from app.components import View
 from app.context import AppContext
 from app.query import Query, address
-from app.session import QUICK, Session, clicked, polite
+from app.session import CARRIED, IN_ORDER, Session, clicked, polite
 from app.welcome import glance, start_view, waiting
 
 TITLE = "Start"
@@ -50,9 +50,9 @@ def wire(ctx: AppContext, session: Session, widgets: dict[str, SimpleNamespace])
         known = been if isinstance(been, list) else []
         return gr.skip() if "browse" in known else {w.been: ["browse"], w.view: start_view(ctx, ["browse"])}
 
-    w.view.act(act, None, [session.address, session.tabs], **QUICK)
-    widgets["browse"].tab.select(came, w.been, [w.been, w.view], **QUICK)
-    session.beats["open"].change(refresh, w.been, [w.view], **QUICK)
+    w.view.act(act, None, [session.address, session.tabs], **CARRIED)
+    widgets["browse"].tab.select(came, w.been, [w.been, w.view], **IN_ORDER)
+    session.beats["open"].change(refresh, w.been, [w.view], **IN_ORDER)
     w.refresh, w.refresh_inputs, w.refresh_outputs = refresh, [w.been], [w.view]
 
 

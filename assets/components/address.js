@@ -18,7 +18,7 @@ function tabAt(target) {
 document.addEventListener("click", function clicked(event) {
   if (!listening.isConnected) return document.removeEventListener("click", clicked, true);
   const tab = event.isTrusted && tabAt(event.target);
-  if (tab && (waiting() || meant)) { answered = asked; meant = tab.textContent.trim(); }
+  if (tab && (answered < asked || meant)) { answered = asked; meant = tab.textContent.trim(); }
 }, true);
 function tabNamed(title) {
   const all = document.querySelectorAll('#tabs [role=tab][id^="tab-"], #tabs .overflow-dropdown button');

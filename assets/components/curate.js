@@ -20,10 +20,12 @@ side.id = place + "-panel";
 function arrive() {
   const value = sent() || {};
   const old = state.ids.join(), at = state.ids[state.focus];
+  // What was drawn before a decision and comes after its answer must not take it back.
+  const stale = "clock" in value && value.clock < now.clock, known = now.items;
   now.value = value;
-  now.items = new Map((value.items || []).map((item) => [item.id, Object.assign({}, item)]));
+  now.items = new Map((value.items || []).map((item) => [item.id, Object.assign({}, item, stale ? known.get(item.id) : null)]));
   state.ids = (value.items || []).map((item) => item.id);
-  for (const name of ["clock", "progress", "tally", "undo", "redo", "tags"]) if (name in value) now[name] = value[name];
+  for (const name of ["clock", "progress", "tally", "undo", "redo", "tags"]) if (name in value && !stale) now[name] = value[name];
   for (const step of unsaved()) apply(step, true);
   if (old !== state.ids.join()) {
     const wanted = state.ids.indexOf(value.focus || at);

@@ -36,7 +36,6 @@ _SVG = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml.*?)?(<!.*?)*<svg", re.DOTALL | re
 _ALPHA_GREY = (128, 128, 128)
 
 
-
 class _Quiet:
     """Nothing is announced of damaged EXIF and odd palettes, which are handled, while any thread reads a picture.
 

@@ -265,7 +265,7 @@ def test_a_second_generation_waits_in_the_queue_and_then_runs_by_itself(
     from test_queue import until
 
     page.call(
-        "imagine-start", "click", imagine_number=9, imagine_seed=501, **(QUICK | {"imagine_steps": 100})
+        "imagine-start", "click", imagine_number=9, imagine_seed=501, **(QUICK | {"imagine_steps": 1000})
     )
     first = ctx.latest("generate")
     shown = page.call("imagine-start", "click", imagine_number=1, imagine_seed=502, **QUICK)

@@ -89,8 +89,6 @@ def test_a_loop_goes_from_the_page_to_its_table(shown: Driver, ctx: Any, ended: 
     press(shown)
     job = ctx.latest("loop")
     begun(job, "round 1 of 1")
-    press(shown, practise_rounds=2)
-    assert "under way already" in shown.messages[-1] and ctx.latest("loop") is job
     assert ended("loop").state == "done", job.reason
     run = ctx.workspace.run(job.run)
     assert run.kind == "loop" and job.result["run"] == run.id, (
@@ -136,6 +134,8 @@ def test_a_loop_that_was_cancelled_goes_on(shown: Driver, ctx: Any, ended: Ended
     job = ctx.latest("loop")
     begun(job, "training: seed 1 of 1")
     assert "training …" in texts(listed(shown)) and "under way" in texts(listed(shown))
+    press(shown, practise_rounds=2)
+    assert "under way already" in shown.messages[-1] and ctx.latest("loop") is job
     shown.call("practise-cancel", "click")
     assert ended("loop").state == "cancelled" and ctx.offer(job) == "Resume"
     seen = listed(shown)

@@ -47,11 +47,11 @@ def two(address: str) -> Iterator[tuple[Driver, Driver]]:
 
 
 def test_a_browser_is_known_by_a_cookie_that_scripts_and_other_sites_do_not_get(address: str) -> None:
-    with httpx.Client(base_url=address) as http:
+    with httpx.Client(base_url=address, timeout=240) as http:
         given = http.get("/").headers["set-cookie"]
         assert given.startswith("ltg_visitor=") and "HttpOnly" in given and "SameSite=Strict" in given
         assert "set-cookie" not in http.get("/config").headers, "it stays the same"
-    with httpx.Client(base_url=address) as http:
+    with httpx.Client(base_url=address, timeout=240) as http:
         led = http.get("/", headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"})
         assert led.status_code == 200 and "set-cookie" not in led.headers, (
             "a strict cookie is not sent with a link from elsewhere, so none must be overwritten"
@@ -65,7 +65,7 @@ def test_nobody_sees_the_work_of_others_but_the_length_of_the_queue(
     two: tuple[Driver, Driver], ctx: Any
 ) -> None:
     ann, bob = two
-    ann.call("imagine-start", "click", imagine_number=8, imagine_class="stop", imagine_steps=60)
+    ann.call("imagine-start", "click", imagine_number=8, imagine_class="stop", imagine_steps=1000)
     job = ctx.latest("generate")
     assert job.owner == owner(ann) != owner(bob)
     hers, his = tick(ann), tick(bob)
@@ -116,7 +116,7 @@ def test_a_page_asks_by_a_few_letters_whether_there_is_anything_to_hear(
     before = asked(bob)
     ctx.changed()
     assert asked(bob) != before
-    with httpx.Client(base_url=ann.http.base_url) as stranger:
+    with httpx.Client(base_url=ann.http.base_url, timeout=240) as stranger:
         assert stranger.get("/pulse").text == "", "a browser without cookies is told by the event alone"
 
 

@@ -27,6 +27,9 @@ from ltg_core.data.images import read_image
 from ltg_core.errors import InputError, UnsafeFile
 from tests.conftest import draw
 
+PATIENT = {"picture": 240.0, "weights": 240.0}
+"""Seconds for a look: three processes at once on a slow machine take longer than a page may be kept waiting."""
+
 
 class Hostile:
     def __reduce__(self) -> Any:
@@ -35,7 +38,7 @@ class Hostile:
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    made = Reader(Settings(workspace=tmp_path_factory.mktemp("none").parent))
+    made = Reader(Settings(workspace=tmp_path_factory.mktemp("none").parent), seconds=PATIENT)
     yield made
     made.close()
 
@@ -81,7 +84,7 @@ def test_it_reads_on_a_machine_where_torch_has_made_no_folder_yet(
     place, room = tmp_path / "ws" / "a.safetensors", tmp_path / "ws"
     shutil.copy(tiny_classifier_file, place)
     draw("stop", 3).save(room / "a.png")
-    reader = Reader(Settings(workspace=room, access=access))
+    reader = Reader(Settings(workspace=room, access=access), seconds=PATIENT)
     try:
         assert reader.picture(room / "a.png", room).size == (32, 32)
         assert reader.weights(place, "", room).suggested[0] == ("resnet14_small", 1.0)
@@ -165,6 +168,8 @@ def test_the_page_asks_it_for_pictures_and_weights(
 ) -> None:
     def never(*given: Any) -> Any:
         raise AssertionError("decoded in the server's process")
+
+    monkeypatch.setattr(ctx.machine.reader, "_seconds", PATIENT)
 
     def sent(name: str, data: bytes) -> dict[str, Any]:
         found = page.http.post("/gradio_api/upload", files={"files": (name, data)}).json()[0]

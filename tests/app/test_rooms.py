@@ -97,7 +97,7 @@ def hers(site: tuple[Rooms, str, Any]) -> Iterator[SimpleNamespace]:
         until(lambda: exported.ended)
         assert exported.state == "done", exported.reason
         gate = threading.Event()
-        job = ctx.submit("generate", MARK, lambda progress, cancel: gate.wait(200))
+        job = ctx.submit("generate", MARK, lambda progress, cancel: gate.wait())
         page.call("browse-text", "submit", browse_text="")
         yield SimpleNamespace(
             page=page, ctx=ctx, sample=sample, slice=kept, set=version, report=report,
@@ -243,7 +243,7 @@ def test_an_upload_of_one_user_cannot_be_used_by_another(hers: SimpleNamespace, 
 def test_a_stranger_to_both_and_a_forged_name_get_nothing(
     site: tuple[Rooms, str, Any], hers: SimpleNamespace
 ) -> None:
-    with httpx.Client(base_url=site[1]) as http:
+    with httpx.Client(base_url=site[1], timeout=240) as http:
         path = f"/media/image/{hers.sample}"
         assert http.get(path).status_code == 401
         assert http.get(path, headers={"x-ltg-user": "ada"}).status_code == 401
@@ -285,7 +285,7 @@ def test_an_unused_workspace_is_closed_when_its_jobs_have_ended_and_opened_again
     rooms = small(tmp_path, idle=0.0)
     gate = threading.Event()
     ctx = rooms.of("ada")
-    job = ctx.submit("export", "Slow", lambda progress, cancel: gate.wait(60))
+    job = ctx.submit("export", "Slow", lambda progress, cancel: gate.wait())
     waiting = rooms.of("bob").submit("export", "Next", lambda progress, cancel: None)
     assert rooms.of("bob").before(waiting) == 1 and rooms.of("bob").strangers(waiting) == 1
     rooms.sweep()
@@ -324,7 +324,7 @@ def test_a_removed_user_loses_the_page_and_keeps_the_data_unless_it_is_deleted(t
 
 def test_a_new_user_waits_while_the_first_workspace_is_filled(tmp_path: Path) -> None:
     rooms, gate = small(tmp_path), threading.Event()
-    opening = rooms.prepared.submit("open", "Opening <b>it</b>", lambda progress, cancel: gate.wait(60))
+    opening = rooms.prepared.submit("open", "Opening <b>it</b>", lambda progress, cancel: gate.wait())
     client = TestClient(mount(rooms, port=7860), base_url="http://127.0.0.1", follow_redirects=False)
     assert client.post("/login", data={"name": "ada", "password": PASSWORD}).status_code == 303
     page = client.get("/")

@@ -67,7 +67,7 @@ def test_clicks_of_a_page_are_done_in_order_and_pages_do_not_wait_for_each_other
     in_order(page._queue)
     try:
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
-        one, other = (Client(url, verbose=False) for _ in range(2))
+        one, other = (Client(url, verbose=False, httpx_kwargs={"timeout": 240}) for _ in range(2))
         jobs = []
         for text in ("first", "second", "third"):
             jobs.append(one.submit(text, api_name="/click"))

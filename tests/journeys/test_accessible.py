@@ -84,7 +84,7 @@ def test_no_tab_has_a_grave_fault_of_accessibility(visit: Visit, scheme: Any, ta
         found += faults(page, name, scheme)
         for button, opens in further:
             page.locator(button).first.click()
-            expect(page.locator(opens).first).to_be_visible(timeout=60_000)
+            expect(page.locator(opens).first).to_be_visible(timeout=SLOW)
             found += faults(page, f"{name}, {opens}", scheme)
         if name == "Browse" and scheme == "light":
             visit.shot("accessible")

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from conftest import Visit
+from conftest import PATIENCE, Visit
 from PIL import Image
 from playwright.sync_api import expect
 from test_main_loop import choose
@@ -114,6 +114,7 @@ def test_a_shared_link_opens_the_same_view_and_back_leaves_the_sample(visit: Vis
     page.wait_for_function("was => location.search !== was", arg=before)
     link, sources = page.url, [image.get_attribute("src") for image in cards.locator("img").all()]
     other = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    other.set_default_timeout(PATIENCE)
     other.goto(link)
     expect(other.locator("#browse-panel .hero")).to_be_visible()
     expect(other.locator("#browse-grid .card")).to_have_count(len(sources))
@@ -178,6 +179,7 @@ def test_the_tab_and_what_it_keeps_are_in_the_address(visit: Visit, browser: Any
 
     # The same in a browser that has never been here.
     other = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    other.set_default_timeout(PATIENCE)
     other.goto(visit.address + "?" + urlencode(curated))
     focus = other.locator("#curate-grid .card.is-focus")
     expect(focus).to_be_visible()
@@ -207,7 +209,8 @@ def test_the_difference_has_a_fixed_scale(visit: Visit) -> None:
         [plain(guided), plain(unguided)],
     )
     assert box is None
-    expect(page.locator("#scale img.under")).to_have_js_property("complete", True)
+    for layer in page.locator("#scale img").all():
+        expect(layer).to_have_js_property("complete", True)
     shot = Image.open(io.BytesIO(page.locator("#scale .change").screenshot())).convert("RGB")
     found = shot.getpixel((shot.width // 2, shot.height // 2))
     wanted = [min(255, max(0, 127.5 + g - u)) for g, u in zip(guided, unguided, strict=True)]

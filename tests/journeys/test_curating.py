@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Visit, serve, visiting
+from conftest import PATIENCE, ROOT, Visit, serve, visiting
 from playwright.sync_api import expect
 
 from ltg_core.data.records import Filter
@@ -351,6 +351,7 @@ def narrow(visit: Visit) -> None:
 def test_two_pages_that_decide_on_the_same_images_lose_nothing(visit: Visit) -> None:
     page = visit.page
     other = page.context.new_page()
+    other.set_default_timeout(PATIENCE)
     other.goto(f"{visit.address}/?tab=curate")
     expect(cards(other)).to_have_count(MADE)
     expect(other.locator("#header .chip", has_text="Accuracy")).to_be_visible()

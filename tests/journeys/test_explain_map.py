@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from conftest import Visit
+from conftest import PATIENCE, Visit
 from playwright.sync_api import expect
 
 SLOW = 600_000
@@ -156,6 +156,7 @@ def test_a_lasso_on_the_map_becomes_a_table_of_explanations(visit: Visit, browse
 
     # The address holds the samples, also for a browser that has never been here.
     other = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    other.set_default_timeout(PATIENCE)
     other.goto(link)
     expect(other.locator("#explain-results .heat img.over")).to_have_count(12)
     other.context.close()

@@ -25,6 +25,7 @@ def test_the_last_tab_that_is_clicked_before_the_page_has_been_answered_stays(
         chip = page.locator("#header details.jobs > summary")
         expect(chip).to_be_visible(timeout=SLOW)
         expect(page.locator("#tab-tell")).to_be_visible()
+        page.goto("about:blank")  # the page that was open asks no more
         held: list[Any] = []
         released = False
         page.route("**/queue/join*", lambda route: route.continue_() if released else held.append(route))
@@ -97,6 +98,7 @@ def test_a_click_tells_the_parts_that_it_is_about_and_no_others(browser: Any, se
     """Gradio's script would tell everything that any event so far has read, before and after every further one."""
     with visiting(browser, server) as visit:
         page = visit.page
+        expect(page.locator(GRID).first).to_be_visible()
         for name, drawn in (
             ("Coverage", "#coverage-grid .cover"),
             ("Curate & Export", "#curate-decide"),

@@ -189,7 +189,7 @@ def living(pid: int) -> bool:
     """Whether a process runs; a zombie, which only waits to be asked for its end, does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -44,6 +44,7 @@ def uneven(fitted: Workspace, tmp_path: Path) -> Workspace:
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=8), st.integers(0, 100))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_limited_number_is_shared_out_in_proportion(missing: list[int], number: int) -> None:
     found = shared_out(missing, number)
     assert sum(found) == min(number, sum(missing))

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,21 +25,19 @@ from ltg_core.workflows.training import fit_generator, fit_small_classifier
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ClassifierSettings(steps=150, batch_size=8, warmup=1, checkpoint_every=5)
 
-# Each prints a line as soon as its work is under way, and would go on for long after that.
+# Each prints a line as soon as its work is under way, and waits to be killed.
 _CLASSIFIER = """
-import os, sys, threading
-from pathlib import Path
+import sys, time
+from ltg_core.fitting import Trainer
 from ltg_core.models.fit import ClassifierSettings
 from ltg_core.workflows.training import fit_small_classifier
 
-checkpoint = Path(sys.argv[2]).with_suffix(".work") / "classifier.ckpt"
-
-def watch():
-    while not checkpoint.exists():
-        pass
+save = Trainer.save
+def told(trainer):
+    save(trainer)
     print("under way", flush=True)
-
-threading.Thread(target=watch, daemon=True).start()
+    time.sleep(600)
+Trainer.save = told
 settings = ClassifierSettings(steps=150, batch_size=8, warmup=1, checkpoint_every=5)
 fit_small_classifier(sys.argv[1], sys.argv[2], "resnet14_small", settings, side=16, holdout=0.2)
 """
@@ -55,27 +52,27 @@ def told(trainer):
     save(trainer)
     if "denoiser" in trainer.checkpoint.name and trainer.step < trainer.settings.steps:
         print("under way", flush=True)
-        time.sleep(60)
+        time.sleep(600)
 Trainer.save = told
 fit_generator(sys.argv[1], sys.argv[2], generator_settings(), side=32, limit=12)
 """
 _HEAD = """
-import sys
+import sys, time
 from ltg_core import workflows
 from ltg_core.data.workspace import Workspace
 
 ws = Workspace(sys.argv[1])
-told = lambda step: print("under way", flush=True) if "epistemic" in step.message else None
+told = lambda step: (print("under way", flush=True), time.sleep(600)) if "epistemic" in step.message else None
 settings = workflows.HeadSettings(members=64, hidden=1024, epochs=1000, batch_size=8)
 workflows.fit_head(ws, workflows.active_classifier(ws), settings, seed=9, on_progress=told)
 """
 _IMPORT = """
-import sys
+import sys, time
 from ltg_core import workflows
 from ltg_core.data.workspace import Workspace
 
 ws = Workspace(sys.argv[1])
-told = lambda step: print("under way", flush=True) if step.done > 300 else None
+told = lambda step: (print("under way", flush=True), time.sleep(600)) if step.done > 300 else None
 workflows.import_data(ws, sys.argv[2], holdout=0.2, group="track", on_progress=told)
 """
 
@@ -108,7 +105,7 @@ def killed(code: str, *arguments: object) -> None:
         assert process.stdout.readline() == "under way\n"
         assert process.poll() is None, "the work ended before it was killed"
     finally:
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
         process.stdout.close()
 

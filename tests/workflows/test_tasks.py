@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,25 @@ class OnOne(Worker):
         return super().run(task, {**self.options, "arguments": arguments}, **more)
 
 
+def held(options: dict[str, Any]) -> Any:
+    """The page's desk; in images 9 and 10 the process waits until the file ``gate`` is there."""
+    perform, gate = tasks.desk(options), Path(options["gate"])
+
+    def work(task: str, given: Any, on_progress: Any, cancel: CancelToken) -> Any:
+        def told(step: Progress) -> None:
+            on_progress(step)
+            while "image 9 to 10" in step.message and not gate.exists():
+                time.sleep(0.05)
+
+        return perform(task, given, told, cancel)
+
+    return work
+
+
 @pytest.fixture
-def worker(fitted: Workspace) -> Iterator[Worker]:
-    made = OnOne("ltg_core.workflows.tasks:desk", {"workspace": str(fitted.path)})
+def worker(fitted: Workspace, tmp_path: Path) -> Iterator[Worker]:
+    options = {"workspace": str(fitted.path), "gate": str(tmp_path / "gate")}
+    made = OnOne("tests.workflows.test_tasks:held", options)
     yield made
     made.close()
 
@@ -123,26 +140,31 @@ def test_a_cancelled_generation_ends_at_its_next_step_and_keeps_its_process(work
             token.cancel()
 
     with pytest.raises(Cancelled):
-        worker.run("imagine", wanted(8, steps=60), on_progress=stop, cancel=token)
+        worker.run("imagine", wanted(8, steps=400), on_progress=stop, cancel=token)
     assert seen[0].preview.shape[-1] == 3 and seen[-1].done < seen[-1].total / 2
     assert worker.pid is not None
 
 
 def test_a_killed_worker_loses_no_finished_image_and_resuming_gives_the_same_ones(
-    worker: Worker, fitted: Workspace
+    worker: Worker, fitted: Workspace, tmp_path: Path
 ) -> None:
+    gate, killed = tmp_path / "gate", []
+    gate.touch()
     whole = worker.run("imagine", wanted(10))  # in a worker too: the number of threads decides the last bits
     runs: list[str] = []
 
     def kill(step: Progress) -> None:
         runs.extend([step.run] if step.run else [])
-        if runs and len(images(fitted, runs[0])) == 8:  # the first unit is there, the second under way
+        if "image 9 to 10" in step.message and not killed:  # in the second unit, where it waits
             assert worker.pid is not None
+            killed.append(worker.pid)
             os.kill(worker.pid, signal.SIGKILL)
 
+    gate.unlink()
     with pytest.raises(WorkerLost, match="what was finished is kept"):
         worker.run("imagine", wanted(10), on_progress=kill)
     assert runs[0] in fitted.find_interrupted() and fitted.run(runs[0]).state == "interrupted"
     assert len(images(fitted, runs[0])) == 8
+    gate.touch()
     assert worker.run("resume_generate", {"run": runs[0]}) == {"run": runs[0]}
     assert images(fitted, runs[0]) == images(fitted, whole["run"]) and len(images(fitted, runs[0])) == 10
