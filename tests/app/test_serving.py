@@ -16,7 +16,8 @@ import uvicorn
 from gradio.queueing import Queue
 from gradio_client import Client
 
-from app.serving import Server, in_order
+from app.main import build
+from app.serving import PAGE, Server, in_order
 from app.session import CARRIED
 
 LARGE = 64_000_000  # more than the socket's buffers take
@@ -104,3 +105,14 @@ def test_a_queue_in_which_nothing_waits_is_looked_at_a_hundred_times_a_second(
     with ThreadPoolExecutor(1) as pool:  # a browser's client may have left a loop in this thread
         pool.submit(lambda: asyncio.run(rest(page._queue))).result()
     assert 2 < looks < 200
+
+
+def test_no_click_is_dropped_and_no_redraw_takes_one_back(ctx: Any) -> None:
+    """Redraws stand in line with the page's clicks; of two clicks on one part the second is done too."""
+    handlers = [one for one in build(ctx).fns.values() if one.fn is not None]
+    drawing = [
+        one for one in handlers if one.fn.__module__ == "app.main" and one.name in ("selected", "changed")
+    ]
+    assert len(drawing) > 10 and {one.concurrency_id for one in drawing} == {PAGE}
+    acting = [one for one in handlers if any(event == "act" for _, event in one.targets)]
+    assert len(acting) > 30 and [one.name for one in acting if one.trigger_mode != "multiple"] == []

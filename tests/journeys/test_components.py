@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from app.components import Grid, Pulse
+from app.components import Curator, Grid, Pulse
 
 HOLD = """(script) => {
   window.told = [];
   window.times = [];
   window.props = { value: null };
-  const watch = (name, act) => { window.redraw = act; };
+  window.watched = {};
+  const watch = (names, act) => { for (const name of [names].flat()) window.watched[name] = act; };
   new Function("element", "props", "watch", "trigger", script)(
     document.getElementById("part"), window.props, watch,
     (name, data) => { window.told.push([name, data]); window.times.push(performance.now()); });
@@ -52,7 +53,9 @@ def placed(page: Any, component: Any) -> None:
 
 
 def given(page: Any, value: Any) -> None:
-    page.evaluate("(text) => { window.props.value = text; window.redraw(); }", Grid().postprocess(value))
+    page.evaluate(
+        "(text) => { window.props.value = text; window.watched.value(); }", Grid().postprocess(value)
+    )
 
 
 def focused(page: Any) -> str:
@@ -76,6 +79,21 @@ def test_a_grid_that_is_drawn_anew_keeps_what_was_clicked_meanwhile(page: Any) -
     assert focused(page) == "f", "what was clicked is gone"
     given(page, {**rows("f", "g"), "focus": "g"})
     assert focused(page) == "g", "a view that somebody asked for says where it begins"
+
+
+def test_a_drawing_that_is_older_than_a_decision_does_not_take_it_back(page: Any) -> None:
+    placed(page, Curator())
+    undecided = {"items": [{"id": name, "t": name, "v": "undecided", "g": []} for name in "ab"], "tally": {}}
+    marks = page.locator(".card .mark-accepted")
+    given(page, {**undecided, "clock": 1})
+    assert marks.count() == 0
+    answered = {"ack": 0, "clock": 2, "tally": {"accepted": 1}, "items": {"a": {"v": "accepted"}}}
+    page.evaluate("(news) => { window.props.patch = news; window.watched.patch(); }", answered)
+    assert marks.count() == 1
+    given(page, {**undecided, "clock": 1})
+    assert marks.count() == 1 and "1 accepted" in page.locator(".curate-bar .count").inner_text()
+    given(page, {**undecided, "clock": 3})
+    assert marks.count() == 0, "what is newer counts: it was undone elsewhere"
 
 
 def test_the_pulse_asks_for_an_event_only_where_there_is_something_to_hear(page: Any) -> None:
