@@ -259,15 +259,16 @@ def test_a_step_that_is_chosen_while_setup_is_drawn_stays(
     (step,) = [
         d for d in page.config["dependencies"] if [page.ids["setup-steps"], "act"] in map(list, d["targets"])
     ]
+    order: list[str] = []
 
     def looked_up(*given: Any) -> Any:
         found = look(*given)
-        if not gone.is_set():
+        if not order:
             page.ask(step, {"name": "step", "to": "generator"})
-            assert gone.wait(60)
         return found
 
     def drawn(found: Any, current: str) -> Any:
+        order.append(current)
         if current == "generator":
             gone.set()
         return draw(found, current)
@@ -275,8 +276,11 @@ def test_a_step_that_is_chosen_while_setup_is_drawn_stays(
     monkeypatch.setattr(setup, "state_of", looked_up)
     monkeypatch.setattr(setup, "stepper", drawn)
     ctx.changed()
+    page.show("setup")
+    assert gone.wait(60) and order[0] != "generator", "the click is done when the drawing is over"
+    ctx.changed()
     answer = page.show("setup")["setup-steps"]
-    assert [one["c"] for one in answer["k"][0]["k"]][-1].endswith("is-current")
+    assert [one["c"] for one in answer["k"][0]["k"]][-1].endswith("is-current") and order[-1] == "generator"
 
 
 def test_setup_holds_images_out_and_refuses_what_cannot_be(
