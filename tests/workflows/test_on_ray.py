@@ -75,6 +75,7 @@ def ray() -> Iterator[Ray]:
     assert wait_until(lambda: set(marked("module")) <= {os.getpid()}), marked("module")
 
 
+@pytest.mark.slow
 def test_a_generation_is_that_of_one_process_although_workers_are_killed_in_the_middle(
     fitted: Workspace, ray: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
