@@ -15,7 +15,16 @@ from PIL import Image
 
 from ltg_core.data import leftovers
 from ltg_core.data.database import explained
-from ltg_core.data.images import PixelData, content_hash, encode_png, is_small, read_stored, thumbnail, to_pil
+from ltg_core.data.images import (
+    PixelData,
+    content_hash,
+    encode_png,
+    is_small,
+    read_image,
+    read_stored,
+    thumbnail,
+    to_pil,
+)
 from ltg_core.data.processes import alive, host, owner
 from ltg_core.data.records import StoredImage
 from ltg_core.errors import InputError
@@ -73,6 +82,20 @@ class Blobs:
         if not _present(small) and not is_small(target if data is None else data):
             self.write(small, thumbnail(picture))
         return StoredImage(hash, suffix)
+
+    def shown(self, hash: str, suffix: str) -> Path:
+        """The file of an image's thumbnail, which is that of a small picture itself; made again if it was lost.
+
+        Raises:
+            InputError: The image is lost or damaged.
+        """
+        path, picture = self.thumb_path(hash), self.image_path(hash, suffix)
+        if path.exists():
+            return path
+        if is_small(picture):
+            return picture
+        self.write_thumb(hash, read_image(picture))
+        return path
 
     def write_thumb(self, hash: str, image: Image.Image) -> None:
         """Make the thumbnail of an image."""

@@ -44,12 +44,11 @@ def looks_of(
         if on_progress is not None:
             on_progress(Progress(start, len(ids), "looking for near copies"))
         chunk = ids[start : start + _CHUNK]
-        for id, (hash, _) in zip(chunk, reading.image_files(ws.database, chunk), strict=True):
+        for id, (hash, suffix) in zip(chunk, reading.image_files(ws.database, chunk), strict=True):
             key = hash.encode()
             try:
                 if key not in known:
-                    thumb = ws.blobs.thumb_path(hash)
-                    known[key] = look_of(read_image(thumb if thumb.exists() else ws.thumb_path(id)))
+                    known[key] = look_of(read_image(ws.blobs.shown(hash, suffix)))
             except (InputError, OSError):
                 unread += 1
                 continue

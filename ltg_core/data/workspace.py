@@ -27,7 +27,7 @@ from ltg_core.data import changing, reading, runs
 from ltg_core.data.blobs import Blobs, safe_name
 from ltg_core.data.columns import Columns
 from ltg_core.data.database import Database, explained
-from ltg_core.data.images import PixelData, is_small, read_image, to_tensor
+from ltg_core.data.images import PixelData, read_image, to_tensor
 from ltg_core.data.records import Filter, NewSample, Prediction, Run, Sample, Score, StoredImage
 from ltg_core.workers.engine import LOCAL, Engine
 
@@ -193,14 +193,7 @@ class Workspace:
 
     def thumb_path(self, id: str) -> Path:
         """The file of its thumbnail, which is that of a small picture itself; made again if it was lost."""
-        hash, suffix = reading.image_files(self.database, [id])[0]
-        path, picture = self.blobs.thumb_path(hash), self.blobs.image_path(hash, suffix)
-        if path.exists():
-            return path
-        if is_small(picture):
-            return picture
-        self.blobs.write_thumb(hash, read_image(picture))
-        return path
+        return self.blobs.shown(*reading.image_files(self.database, [id])[0])
 
     def tensor(self, ids: Sequence[str]) -> torch.Tensor | list[torch.Tensor]:
         """Pictures in [0, 1]: (B, 3, H, W) when all sizes agree, else a list of (3, H, W)."""
